@@ -1,0 +1,116 @@
+"""What the controls on ``WorkflowRun`` do; installed into ``core.ports`` by the app."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+
+from django_hookflow.conf import options
+from django_hookflow.core.entries import RunStatus
+from django_hookflow.core.transitions import Cancel, Over
+from django_hookflow.engine.place import refuse_in_body
+from django_hookflow.exceptions import (
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunNotFinished,
+    WorkflowDefinitionError,
+)
+from django_hookflow.runtime import Runtime
+
+#: Seconds between two looks at a run that is waited for: the first, and the longest.
+FIRST_POLL = 0.05
+LONGEST_POLL = 1.0
+
+
+class RunControls:
+    """Controls over this process's runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def cancel(self, run: UUID, *, compensate: bool = True) -> None:
+        """End the run; raises ``RunFinished`` if it is over, ``DoesNotExist`` if unknown.
+
+        Nothing is there to compensate in this version, so both values of ``compensate`` end
+        the run at once.
+        """
+        refuse_in_body("cancelling a run", 'ctx.step.run("...", run.cancel)')
+        answer = self._runtime.journal.cancel(Cancel(id=run))
+        if not isinstance(answer, Over):
+            return
+        if answer.status is None:
+            raise _model().DoesNotExist(f"there is no run {run}")
+        raise RunFinished(f"run {run} is {answer.status}; it cannot be cancelled any more")
+
+    async def acancel(self, run: UUID, *, compensate: bool = True) -> None:
+        """:meth:`cancel` for async code."""
+        await sync_to_async(self.cancel)(run, compensate=compensate)
+
+    def get_result(self, run: UUID, *, timeout: float = 0) -> Any:
+        """The run's return value; polls for ``timeout`` seconds without holding a connection.
+
+        Raises ``RunNotFinished``, ``RunFailed``, ``RunCancelled``, or ``TimeoutError`` when
+        the run is still going after ``timeout`` seconds.
+        """
+        self._check_waiting(timeout)
+        deadline, pause = time.monotonic() + timeout, FIRST_POLL
+        while True:
+            found, value = _result(run, last=time.monotonic() >= deadline, timeout=timeout)
+            if found:
+                return value
+            self._runtime.journal.close_thread()
+            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            pause = min(pause * 1.5, LONGEST_POLL)
+
+    async def aget_result(self, run: UUID, *, timeout: float = 0) -> Any:
+        """:meth:`get_result` for async code."""
+        await sync_to_async(self._check_waiting)(timeout)
+        deadline, pause = time.monotonic() + timeout, FIRST_POLL
+        while True:
+            found, value = await sync_to_async(_result)(
+                run, last=time.monotonic() >= deadline, timeout=timeout
+            )
+            if found:
+                return value
+            await sync_to_async(self._runtime.journal.close_thread)()
+            await asyncio.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            pause = min(pause * 1.5, LONGEST_POLL)
+
+    def _check_waiting(self, timeout: float) -> None:
+        refuse_in_body("waiting for a run's result", "a step of the workflow")
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+            raise ValueError(f"timeout is a number of seconds >= 0, not {timeout!r}")
+        if timeout and self._runtime.journal.in_transaction():
+            raise WorkflowDefinitionError(
+                "get_result(timeout=...) inside transaction.atomic() would hold your "
+                "transaction open while it waits, and may never see the run end: leave the "
+                "block first"
+            )
+
+
+def _model() -> Any:
+    return apps.get_model("django_hookflow", "WorkflowRun")
+
+
+def _result(run: UUID, *, last: bool, timeout: float) -> tuple[bool, Any]:
+    row = _model()._default_manager.using(options.database).get(pk=run)
+    if row.status == RunStatus.COMPLETED:
+        return True, row.result
+    if row.status == RunStatus.FAILED:
+        error = row.error or {}
+        raise RunFailed(
+            f"run {row.run_id!r} failed: {error.get('type')}: {error.get('message')}", error=error
+        )
+    if row.status == RunStatus.CANCELLED:
+        raise RunCancelled(f"run {row.run_id!r} was cancelled")
+    if last and timeout:
+        raise TimeoutError(f"run {row.run_id!r} is still {row.status} after {timeout:g} s")
+    if last:
+        raise RunNotFinished(f"run {row.run_id!r} is {row.status}")
+    return False, None

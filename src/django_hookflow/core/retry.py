@@ -1,0 +1,89 @@
+"""How often and when a failed step is tried again. Pure: time and chance come in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from django_hookflow.exceptions import (
+    RetryAfter,
+    SerializationError,
+    TerminalError,
+    WorkflowDefinitionError,
+)
+
+#: Trying again gives the same: the author said so, or the code has to change first.
+HOPELESS = (TerminalError, SerializationError, WorkflowDefinitionError)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a step that raised is tried again. Delays are seconds.
+
+    The delay after failed attempt n is ``initial_delay * backoff ** (n - 1)``, at most
+    ``max_delay``; with ``jitter`` between half of that and all of it. Errors are told apart
+    by type, never by text: ``give_up_on`` wins over ``retry_on``. :class:`TerminalError`
+    always stops, :class:`RetryAfter` always names its own delay. Raises :class:`ValueError`
+    for numbers that make no schedule.
+    """
+
+    max_attempts: int = 4
+    initial_delay: float = 1.0
+    backoff: float = 2.0
+    max_delay: float = 300.0
+    jitter: bool = True
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if type(self.max_attempts) is not int or self.max_attempts < 1:
+            raise ValueError(f"max_attempts is an int >= 1, not {self.max_attempts!r}")
+        for name in ("initial_delay", "max_delay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is a number of seconds >= 0, not {getattr(self, name)!r}")
+        if not 1 <= self.backoff < float("inf"):
+            raise ValueError(f"backoff is a number >= 1, not {self.backoff!r}")
+        for name in ("retry_on", "give_up_on"):
+            _check_classes(name, getattr(self, name))
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """Seconds to wait after failed attempt ``attempt`` (from 1); ``chance`` is in [0, 1)."""
+        exponent = min(attempt - 1, 1000)
+        try:
+            full = min(self.initial_delay * self.backoff**exponent, self.max_delay)
+        except OverflowError:
+            full = self.max_delay
+        return full * (0.5 + chance / 2) if self.jitter else full
+
+
+def _check_classes(name: str, classes: object) -> None:
+    if not isinstance(classes, tuple) or not all(
+        isinstance(c, type) and issubclass(c, BaseException) for c in classes
+    ):
+        raise ValueError(f"{name} is a tuple of exception classes, not {classes!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryAgain:
+    """Try again in ``delay`` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """The error is the step's outcome."""
+
+
+Verdict = Union[TryAgain, GiveUp]
+
+
+def judge(policy: RetryPolicy, error: BaseException, *, attempt: int, chance: float) -> Verdict:
+    """What follows from failed attempt ``attempt`` (from 1)."""
+    if isinstance(error, HOPELESS) or attempt >= policy.max_attempts:
+        return GiveUp()
+    if isinstance(error, RetryAfter):
+        return TryAgain(delay=error.seconds)
+    if isinstance(error, policy.give_up_on) or not isinstance(error, policy.retry_on):
+        return GiveUp()
+    return TryAgain(delay=policy.delay(attempt, chance))

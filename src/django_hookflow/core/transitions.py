@@ -1,0 +1,359 @@
+"""The transitions of a run as values, and what applying one answers.
+
+A transition is one short transaction. The engine and the edge build the values here and hand
+them to a journal; the journal decides each by one conditional UPDATE of the run row and
+answers with a value, or raises :class:`Fenced` (another holder took over) or
+:class:`JournalUnavailable` (the database could not be had). Nothing above the journal knows
+whether one or fifty runs share a commit.
+
+``now`` is always the journal's clock. Times that the caller computes are given as
+``datetime``; times relative to the journal's clock as ``timedelta``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Union
+from uuid import UUID
+
+from django_hookflow.core.entries import Entry, ErrorRecord, RunStatus
+
+
+class Fenced(Exception):
+    """The run has another holder, or was ended or taken away; nothing was written."""
+
+
+class JournalUnavailable(Exception):
+    """The database could not be reached, or kept refusing; nothing is known to be written."""
+
+
+# --- what is read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run row as one SELECT saw it, with the journal's ``now`` of that moment."""
+
+    id: UUID
+    run_id: str
+    workflow_id: str
+    version: str
+    seed: int
+    generation: int
+    status: RunStatus
+    epoch: int
+    lease_until: datetime | None
+    lease_w: int
+    due_at: datetime | None
+    deadline: datetime | None
+    wake_n: int
+    owed_at: datetime | None
+    signals: int
+    seq: int
+    deaths: int
+    blocked: str
+    blocked_n: int
+    data: str
+    failing: bool
+    parent: UUID | None
+    created_at: datetime
+    now: datetime
+
+    @property
+    def leased(self) -> bool:
+        """Whether a live holder has it."""
+        return self.lease_until is not None and self.lease_until >= self.now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """A wake-up that still has to be published, as the row says it."""
+
+    run: UUID
+    number: int
+    owed_at: datetime
+    delay: timedelta
+
+    @property
+    def deduplication_id(self) -> str:
+        """Competing publishers of one wake-up collapse at the message service.
+
+        A re-wake has a new number, because the service's window swallows a repeated id.
+        """
+        return f"{self.run.hex}-{self.number}-{int(self.owed_at.timestamp() * 1_000_000)}"
+
+
+# --- TRIGGER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """Create a run inside the caller's transaction; the same ``run_id`` again creates nothing."""
+
+    id: UUID
+    run_id: str
+    workflow_id: str
+    version: str
+    seed: int
+    data: str
+    delay: timedelta = timedelta(0)
+    not_before: datetime | None = None
+    timeout: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triggered:
+    """``created`` is False when the same run was there already. Another one: :class:`Conflict`."""
+
+    id: UUID
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """That ``run_id`` belongs to another workflow or other data."""
+
+    workflow_id: str
+
+
+# --- CLAIM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Take the lease of a due run that nobody holds, and read its journal."""
+
+    id: UUID
+    wake: int
+    lease: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """``run`` and ``entries`` as they are after due sleeps fired; ``run.signals`` is "seen".
+
+    ``found_dead`` tells that the previous holder let its lease run out.
+    """
+
+    run: RunView
+    entries: tuple[Entry, ...]
+    found_dead: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotClaimed:
+    """Not due, not active, or held by somebody else: look again."""
+
+
+# --- COMMIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """Proof of holding a run: its epoch. Every write of a holder carries it."""
+
+    id: UUID
+    epoch: int
+    lease: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Write an outcome (completed or failed), giving it the next ``seq``."""
+
+    fence: Fence
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempted:
+    """Write a failed attempt that will be retried: a pending row, no outcome.
+
+    ``entry.ready_at`` is ignored: it becomes the journal's now + ``retry_in``.
+    """
+
+    fence: Fence
+    entry: Entry
+    retry_in: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Atomic:
+    """Run ``work`` and write its outcome in one transaction, fence and journal row last.
+
+    ``work`` is called without arguments and returns the encoded value; what it raises rolls
+    everything back and is raised on unchanged, but for the database's own "try again" errors,
+    after which the whole transaction is repeated, ``work`` included.
+    """
+
+    fence: Fence
+    entry: Entry
+    work: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fire:
+    """Complete a sleep if its ``entry.ready_at`` has come by the journal's clock."""
+
+    fence: Fence
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receive:
+    """Give a wait the oldest unconsumed event named ``entry.event``.
+
+    Nothing there and ``entry.ready_at`` (if any) passed: the timeout is recorded as
+    ``timeout_error``. Nothing there and not due: :class:`NotYet`.
+    """
+
+    fence: Fence
+    entry: Entry
+    timeout_error: ErrorRecord
+
+
+Commit = Union[Record, Attempted, Atomic, Fire, Receive]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """The row as written; ``now`` is the journal's clock in that transaction."""
+
+    entry: Entry
+    now: datetime
+    status: RunStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotYet:
+    """Nothing was written: the timer is not due, or no event is there."""
+
+    now: datetime
+
+
+# --- SUSPEND and the other ends of a delivery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspend:
+    """Release the lease and say when somebody must look again.
+
+    ``due`` is a time, a delay from the journal's now, or ``None`` for a wait without timeout
+    (then no wake-up is owed). ``waits`` are what pending waits listen for. ``pending`` are
+    rows of waits not yet written. ``blocked`` is why the run cannot go on, else empty.
+    """
+
+    fence: Fence
+    seen: int
+    due: datetime | timedelta | None
+    waits: tuple[str, ...] = ()
+    pending: tuple[Entry, ...] = ()
+    blocked: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended:
+    """Done; a wake-up is owed if ``owed``."""
+
+    owed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalsMoved:
+    """Something arrived since "seen": look again, then suspend with the new ``seen``."""
+
+    seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaysPaused:
+    """The run was paused meanwhile: the lease is released, the status left alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Infrastructure failed in the body: give the run back as due now, owing no wake-up."""
+
+    fence: Fence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """End the run. ``result`` is encoded text; ``error`` is set for a failed run."""
+
+    fence: Fence
+    status: RunStatus
+    result: str | None = None
+    error: ErrorRecord | None = None
+    parent: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """Done."""
+
+
+# --- from outside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """Something for the run is in the database: move its mailbox version, wake it if it waits."""
+
+    id: UUID
+    wait: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendEvent:
+    """Put an event into the run's mailbox inside the caller's transaction, then signal."""
+
+    id: UUID
+    name: str
+    payload: str
+    dedup_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signalled:
+    """``owed`` tells that the run has to be woken."""
+
+    owed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """End an active or paused run at once; a holder is fenced at its next commit."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """Done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Over:
+    """The run is terminal already (or there is none: ``status`` is None)."""
+
+    status: RunStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rearm:
+    """An early wake-up: ask for the rest of the delay under a new number, by compare-and-set."""
+
+    id: UUID
+    wake: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """Renew leases; ``held`` maps run to epoch."""
+
+    held: Mapping[UUID, int] = field(default_factory=dict)
+    lease: timedelta = timedelta(0)
+

@@ -1,0 +1,100 @@
+"""The log: what happened to which message, newest first, in pages."""
+
+from __future__ import annotations
+
+import base64
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django_hookflow.devserver.filters import Filters
+from django_hookflow.devserver.messages import Message
+from django_hookflow.devserver.recent import Recent
+
+__all__ = ["Event", "EventLog", "State"]
+
+_MOST_EVENTS = 10_000
+_MOST_BYTES = 33_554_432
+# Larger bodies are left out of the log; a message's own page shows them in full.
+_LARGEST_BODY = 4_096
+# A rough price of an entry without bodies, so that the budget is about memory.
+_ENTRY = 1_024
+
+
+class State(str, enum.Enum):
+    """Log states as the SDKs know them (one L in CANCELED)."""
+
+    CREATED = "CREATED"
+    ACTIVE = "ACTIVE"
+    RETRY = "RETRY"
+    ERROR = "ERROR"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+    CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    CANCELED = "CANCELED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One log entry; ``number`` orders entries of the same millisecond and is the cursor."""
+
+    number: int
+    time: int
+    state: State
+    facts: Mapping[str, Any]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry with both spellings of the fields on which API and SDKs disagree."""
+        answer = {"time": self.time, **self.facts, "state": self.state.value, **self.details}
+        if "retryDelayExpression" in answer:
+            answer["retryDelayExpr"] = answer["retryDelayExpression"]
+        if "responseHeader" in answer:
+            answer["responseHeaders"] = answer["responseHeader"]
+        return answer
+
+
+class EventLog:
+    """The last 10,000 entries, or fewer if they are large."""
+
+    def __init__(self) -> None:
+        self._events: Recent[Event] = Recent(items=_MOST_EVENTS, size=_MOST_BYTES)
+        self._number = 0
+
+    def add(self, message: Message, state: State, at: float, **details: Any) -> None:
+        """Log that ``message`` came into ``state`` at Unix time ``at`` (seconds)."""
+        self._number += 1
+        facts = message.facts()
+        size = _ENTRY + len(details.get("responseBody", ""))
+        body = message.spec.body
+        if body and len(body) <= _LARGEST_BODY:
+            facts["body"] = base64.b64encode(body).decode()
+            size += len(body)
+        self._events.append(
+            Event(number=self._number, time=int(at * 1000), state=state, facts=facts,
+                  details=details),
+            size=size,
+        )  # fmt: skip
+
+    def snapshot(self) -> list[Event]:
+        """All entries, oldest first; callable from any thread."""
+        return self._events.snapshot()
+
+    def page(
+        self, filters: Filters, *, count: int, cursor: int | None, newest_first: bool
+    ) -> tuple[list[Event], int | None]:
+        """Up to ``count`` entries after ``cursor``, and the next cursor unless that was all."""
+        found: list[Event] = []
+        for event in self._ordered(cursor, newest_first):
+            if filters.match({**event.facts, "state": event.state.value}, event.time):
+                if len(found) == count:
+                    return found, found[-1].number
+                found.append(event)
+        return found, None
+
+    def _ordered(self, cursor: int | None, newest_first: bool) -> Iterator[Event]:
+        events = self._events.snapshot()
+        for event in reversed(events) if newest_first else events:
+            if cursor is None or (event.number < cursor if newest_first else event.number > cursor):
+                yield event

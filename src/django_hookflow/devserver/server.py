@@ -1,0 +1,198 @@
+"""Running the server: on a socket of its own, in the foreground or in a thread for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+import uvicorn
+
+from django_hookflow.devserver.app import create_app
+from django_hookflow.devserver.config import (
+    DEFAULT_CURRENT_KEY,
+    DEFAULT_NEXT_KEY,
+    DEFAULT_TOKEN,
+    Config,
+    parse_rewrite,
+)
+from django_hookflow.devserver.dispatch import Delivery
+from django_hookflow.devserver.events import Event
+from django_hookflow.devserver.faults import PublishFault
+from django_hookflow.devserver.service import Published, Service
+
+__all__ = ["DevServer", "bind", "serve", "url_of"]
+
+# Enough to start on a busy machine, and to end when a delivery is stuck (seconds).
+_PATIENCE = 10.0
+_HEADER_BYTES = 131_072
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises ``OSError``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1_024)
+
+
+def url_of(listener: socket.socket) -> str:
+    """The base URL that clients of this machine use for the socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(service: Service, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve in this thread until SIGINT or SIGTERM; ``ready`` is called once it listens."""
+    asyncio.run(_uvicorn(service, ready).serve(sockets=[listener]))
+
+
+class DevServer:
+    """The server in a thread, for tests: ``with DevServer() as server: server.url``.
+
+    ``rewrite`` maps URLs under which the application is known to where it listens;
+    ``time_scale`` shortens the back-off between redeliveries, never a message's delay.
+    Everything here may be called from any thread while the server runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        token: str = DEFAULT_TOKEN,
+        current_key: str = DEFAULT_CURRENT_KEY,
+        next_key: str = DEFAULT_NEXT_KEY,
+        rewrite: Mapping[str, str] | None = None,
+        time_scale: float = 1.0,
+        config: Config | None = None,
+    ) -> None:
+        """Prepare a server; ``config`` replaces the settings after ``port``.
+
+        Raises ``ValueError`` for useless settings.
+        """
+        rules = (rewrite or {}).items()
+        self._service = Service(
+            config
+            or Config(
+                token=token,
+                current_key=current_key,
+                next_key=next_key,
+                time_scale=time_scale,
+                rewrites=tuple(parse_rewrite(f"{source}={target}") for source, target in rules),
+            )
+        )
+        self._address = (host, port)
+        self._ready = threading.Event()
+        self._server = _uvicorn(self._service, self._ready.set)
+        self.url = ""
+
+    def __enter__(self) -> DevServer:
+        listener = bind(*self._address)
+        self.url = url_of(listener)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._server.serve(sockets=[listener])),
+            name="hookflow-devserver",
+            daemon=True,
+        )
+        self._thread.start()
+        if not self._ready.wait(_PATIENCE):
+            raise RuntimeError(f"the server did not start within {_PATIENCE:g} s")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join(_PATIENCE)
+
+    @property
+    def token(self) -> str:
+        """The token that clients must show."""
+        return self._service.config.token
+
+    @property
+    def current_key(self) -> str:
+        """The key that signs deliveries now."""
+        return self._service.current_key
+
+    @property
+    def next_key(self) -> str:
+        """The key that will sign after the next rotation."""
+        return self._service.next_key
+
+    def published(self) -> list[Published]:
+        """The last accepted messages, oldest first, duplicates and dropped ones included."""
+        return self._service.published.snapshot()
+
+    def deliveries(self) -> list[Delivery]:
+        """The last finished delivery attempts, in the order in which they ended."""
+        return self._service.dispatcher.deliveries.snapshot()
+
+    def events(self) -> list[Event]:
+        """The last log entries, oldest first."""
+        return self._service.events.snapshot()
+
+    def wait_for(self, condition: Callable[[], object], *, timeout: float = 5.0) -> None:
+        """Wait until ``condition()`` is true; raises ``TimeoutError`` after ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError(f"nothing of the kind happened within {timeout:g} s")
+            time.sleep(0.005)
+
+    def drop_next(self, count: int = 1) -> None:
+        """Lose the next ``count`` messages: accepted, never delivered."""
+        self._service.faults.drop(count)
+
+    def duplicate_next(self, count: int = 1) -> None:
+        """Deliver each of the next ``count`` messages twice at the same time.
+
+        The answer to the second delivery counts for nothing.
+        """
+        self._service.faults.duplicate(count)
+
+    def fail_publish_next(
+        self, count: int = 1, status: int = 500, *, accepted: bool = False
+    ) -> None:
+        """Answer the next ``count`` publish or batch requests with ``status``.
+
+        With ``accepted`` the messages are taken nevertheless, as when an answer gets lost.
+        """
+        fault = PublishFault(status=status, accepted=accepted)
+        self._service.faults.fail_publish(count, fault)
+
+
+class _Uvicorn(uvicorn.Server):
+    """A uvicorn that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._announce()
+
+
+def _uvicorn(service: Service, ready: Callable[[], None]) -> _Uvicorn:
+    config = uvicorn.Config(
+        create_app(service=service),
+        # One implementation everywhere, whatever else is installed: raw targets and header
+        # limits differ between them.
+        http="h11",
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=1,
+    )
+    return _Uvicorn(config, ready)

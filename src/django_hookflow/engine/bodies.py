@@ -1,0 +1,84 @@
+"""A workflow's function, driven through one delivery: ``async def`` and ``def``."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Union
+
+from django_hookflow.engine.hops import Raised, catching
+from django_hookflow.engine.place import Body, place
+from django_hookflow.engine.scheduler import Scheduler
+from django_hookflow.exceptions import WorkflowDefinitionError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """The body came to its end."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threw:
+    """An exception came out of the body."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """The delivery ended first."""
+
+
+BodyEnd = Union[Returned, Threw, Parked]
+
+
+async def run_async_body(
+    scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any
+) -> BodyEnd:
+    """Drive an ``async def`` body on the workflow's own loop."""
+    context = contextvars.copy_context()
+    context.run(place.set, Body(run_id=scheduler.run.run_id))
+    main = context.run(lambda: scheduler.loop.create_task(fn(ctx)))
+    try:
+        if not await scheduler.pump(main.done):
+            return Parked()
+        await scheduler.finish_units()
+        if scheduler.broken is not None:
+            raise scheduler.broken
+    except WorkflowDefinitionError as error:
+        return Threw(error=error)
+    finally:
+        # What the body's end leaves behind, and what a suspension interrupts, unwinds here.
+        scheduler.close()
+    return _ended(main)
+
+
+def _ended(main: Any) -> BodyEnd:
+    if main.cancelled():
+        return Threw(error=WorkflowDefinitionError("the workflow cancelled itself"))
+    error = main.exception()
+    return Returned(value=main.result()) if error is None else Threw(error=error)
+
+
+async def run_sync_body(
+    scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any
+) -> BodyEnd:
+    """Drive a ``def`` body on the workflow's own thread; its steps drive the scheduler."""
+
+    def body() -> Any:
+        token = place.set(Body(run_id=scheduler.run.run_id))
+        try:
+            return catching(lambda: fn(ctx))
+        finally:
+            place.reset(token)
+
+    result = await scheduler.executor.hops.own(body)
+    if scheduler.broken is not None:
+        raise scheduler.broken
+    if scheduler.end is not None:
+        return Parked()  # whatever the body made of being unwound
+    scheduler.close()
+    return Threw(error=result.error) if isinstance(result, Raised) else Returned(value=result)

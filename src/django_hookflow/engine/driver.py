@@ -1,0 +1,360 @@
+"""Runs one delivery from the message to the answer.
+
+The answers are the table of the protocol, section 4; the edge turns an :class:`Answer` into
+an HTTP response. This is the boundary to user code: whatever a workflow raises ends here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol, Union
+from uuid import UUID
+
+from django_hookflow.core import admission
+from django_hookflow.core.entries import ErrorRecord, RunStatus
+from django_hookflow.core.ports import ValueCodec
+from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.core.transitions import (
+    Claim,
+    Claimed,
+    Fence,
+    Fenced,
+    Finish,
+    JournalUnavailable,
+    Rearm,
+    Release,
+    RunView,
+    SignalsMoved,
+    StaysPaused,
+    Suspend,
+)
+from django_hookflow.engine import events
+from django_hookflow.engine.bodies import (
+    BodyEnd,
+    Parked,
+    Returned,
+    Threw,
+    run_async_body,
+    run_sync_body,
+)
+from django_hookflow.engine.calls import CallClients
+from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
+from django_hookflow.engine.execute import Executor
+from django_hookflow.engine.hops import Hops
+from django_hookflow.engine.leases import Lease, LeaseKeeper
+from django_hookflow.engine.outcomes import run_error
+from django_hookflow.engine.publishing import apublish_owed
+from django_hookflow.engine.scheduler import Scheduler, StopSign
+from django_hookflow.engine.steps import Steps
+from django_hookflow.engine.suspending import block_delay
+from django_hookflow.engine.time import Clock, Stopwatch
+from django_hookflow.exceptions import SerializationError, TransportError
+from django_hookflow.journals.base import Journal
+from django_hookflow.transports.base import Transport
+
+logger = logging.getLogger("django_hookflow.delivery")
+
+
+class Runnable(Protocol):
+    """What the driver needs of a workflow."""
+
+    fn: Callable[[Any], Any]
+    is_async: bool
+    retry: RetryPolicy | None
+    result_hint: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The settings that a delivery obeys, read when it begins."""
+
+    delivery_seconds: float
+    lease: timedelta
+    max_value_bytes: int
+    max_delay: timedelta
+    retry: RetryPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the message service is told; ``retry_after`` is whole seconds."""
+
+    status: int
+    note: str
+    retry_after: int | None = None
+
+
+DONE = Answer(status=200, note="done")
+UNAVAILABLE = Answer(status=503, note="database unavailable", retry_after=5)
+GONE = Answer(status=489, note="unknown run")
+DEPLOYING = Answer(status=503, note="workflow not registered here", retry_after=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver:
+    """Delivers wake-ups to runs. One per process; every delivery has its own scheduler."""
+
+    journal: Journal
+    transport: Transport
+    find: Callable[[str, str], Union[Runnable, None]]
+    codec: Callable[[], ValueCodec]
+    limits: Callable[[], Limits]
+    pool: Callable[[], ThreadPoolExecutor]
+    keeper: Union[LeaseKeeper, None]
+    clock: Clock
+    observe: events.Observer
+    clients: CallClients
+
+    async def deliver(
+        self,
+        run: UUID,
+        wake: int,
+        *,
+        stop: StopSign | None = None,
+        lasting_loop: bool = True,
+    ) -> Answer:
+        """Look at ``run`` as wake-up ``wake`` asks, go on as far as it goes, and answer.
+
+        ``lasting_loop`` is False where the running loop ends with the request (WSGI).
+        """
+        hops = Hops(self.journal, self.pool)
+        delivery = _Delivery(self, hops, stop or StopSign(), lasting_loop)
+        try:
+            await hops.prepare()
+            return await delivery.answer(run, wake)
+        except JournalUnavailable as error:
+            logger.warning("run %s: the database is not to be had: %s", run, error)
+            return UNAVAILABLE
+        finally:
+            if not lasting_loop:
+                await self.clients.aclose()
+
+
+class _Delivery:
+    """One delivery: what :meth:`Driver.deliver` does, with its state."""
+
+    def __init__(
+        self, driver: Driver, hops: Hops, stop: StopSign, lasting_loop: bool
+    ) -> None:
+        self.driver = driver
+        self.hops = hops
+        self.stop = stop
+        self.lasting_loop = lasting_loop
+        self.limits = driver.limits()
+
+    async def answer(self, run: UUID, wake: int) -> Answer:
+        while True:
+            view = await self.hops.own(self.driver.journal.look, run)
+            workflow = self.driver.find(view.workflow_id, view.version) if view else None
+            admitted = admission.admit(view, wake=wake, registered=workflow is not None)
+            if view is None or workflow is None or not isinstance(admitted, admission.Proceed):
+                return await self._without_claim(run, view, admitted, wake)
+            stopwatch = Stopwatch(self.driver.clock)
+            asked_at = stopwatch.before()
+            claim = Claim(id=run, wake=wake, lease=self.limits.lease)
+            claimed = await self.hops.own(self.driver.journal.claim, claim)
+            if isinstance(claimed, Claimed):
+                stopwatch.sync(claimed.run.now, asked_at)
+                return await self._run(claimed, workflow, stopwatch)
+
+    # --- rows 5 to 11: nothing is executed
+
+    async def _without_claim(
+        self, run: UUID, view: RunView | None, admitted: admission.Admission, wake: int
+    ) -> Answer:
+        if isinstance(admitted, admission.UnknownRun):
+            # Two environments behind one URL, or a restored database.
+            logger.error("a signed wake-up names run %s, which does not exist here", run)
+            return GONE
+        if isinstance(admitted, admission.Ended):
+            return Answer(status=200, note="paused" if admitted.paused else "done")
+        if isinstance(admitted, admission.UnknownWorkflow):
+            if admitted.blocked:
+                await self.hops.own(self.driver.journal.note_blocked, run, admitted.blocked)
+            return DEPLOYING
+        if isinstance(admitted, admission.Busy):
+            return Answer(status=503, note="busy", retry_after=admitted.retry_after)
+        note = "stale"
+        owed = view is not None and view.owed_at is not None
+        if isinstance(admitted, admission.Covered):
+            note = "covered"
+        elif isinstance(admitted, admission.Early):
+            note = "early"
+            rearm = Rearm(id=run, wake=wake)
+            owed = await self.hops.own(self.driver.journal.rearm, rearm) or owed
+        answer = Answer(status=200, note=note)
+        return await self._publish(run, answer) if owed else answer
+
+    # --- row 12 on
+
+    async def _run(self, claimed: Claimed, workflow: Runnable, stopwatch: Stopwatch) -> Answer:
+        run, driver = claimed.run, self.driver
+        lease = Lease(run.id, run.epoch)
+        # On a pinned thread (a test's transaction) the keeper's own connection would see nothing.
+        keeper = None if self.hops.pinned else driver.keeper
+        if keeper is not None:
+            keeper.hold(lease)
+        self._tell_claimed(claimed)
+        try:
+            return await self._execute(claimed, workflow, stopwatch, lease)
+        except Fenced:
+            driver.observe(events.HolderFenced(**_names(run), epoch=run.epoch))
+            return Answer(status=200, note="fenced")
+        except JournalUnavailable:
+            raise
+        except Exception:
+            # A defect of ours. The lease is left to run out, so that a run that keeps doing
+            # this counts deaths and is blocked instead of being tried for ever.
+            logger.exception("run %s: the delivery broke", run.run_id)
+            seconds = int(self.limits.lease.total_seconds()) + 1
+            return Answer(status=503, note="delivery broke", retry_after=seconds)
+        finally:
+            if keeper is not None:
+                keeper.drop(lease)
+
+    async def _execute(
+        self, claimed: Claimed, workflow: Runnable, stopwatch: Stopwatch, lease: Lease
+    ) -> Answer:
+        run = claimed.run
+        fence = Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease)
+        scheduler = self._scheduler(claimed, fence, stopwatch, lease)
+        try:
+            data = self.driver.codec().decode(run.data)
+        except SerializationError as error:
+            return await self._block(scheduler, fence, f"the run's data is not read: {error}")
+        steps = Steps(
+            _scheduler=scheduler, _default_retry=workflow.retry or self.limits.retry
+        )
+        end: BodyEnd
+        if workflow.is_async:
+            end = await run_async_body(
+                scheduler, workflow.fn, WorkflowContext(scheduler, data, steps)
+            )
+        else:
+            end = await run_sync_body(
+                scheduler, workflow.fn, SyncWorkflowContext(scheduler, data, steps)
+            )
+        return await self._conclude(scheduler, fence, workflow, end)
+
+    def _scheduler(
+        self, claimed: Claimed, fence: Fence, stopwatch: Stopwatch, lease: Lease
+    ) -> Scheduler:
+        executor = Executor(
+            run=claimed.run,
+            fence=fence,
+            hops=self.hops,
+            codec=self.driver.codec(),
+            clients=self.driver.clients,
+            stopwatch=stopwatch,
+            max_value_bytes=self.limits.max_value_bytes,
+        )
+        return Scheduler(
+            claimed=claimed,
+            executor=executor,
+            lease=lease,
+            stop=self.stop,
+            clock=self.driver.clock,
+            delivery_seconds=self.limits.delivery_seconds,
+            observe=self.driver.observe,
+        )
+
+    async def _conclude(
+        self, scheduler: Scheduler, fence: Fence, workflow: Runnable, end: BodyEnd
+    ) -> Answer:
+        run = scheduler.run
+        if isinstance(end, Parked):
+            assert scheduler.end is not None, "a parked body has ended its delivery"
+            return await self._publish(run.id, DONE) if scheduler.end.owed else DONE
+        if isinstance(end, Threw) and isinstance(
+            end.error, self.driver.journal.infrastructure_errors
+        ):
+            logger.warning("run %s: %r in the workflow's body", run.run_id, end.error)
+            await self.hops.own(self.driver.journal.release, Release(fence=fence))
+            return Answer(status=503, note="infrastructure error in the body", retry_after=5)
+        mismatch = scheduler.leftover()
+        if mismatch is not None:
+            return await self._block(scheduler, fence, mismatch.reason)
+        return await self._finish(run, fence, self._ending(run, workflow, end))
+
+    def _ending(
+        self, run: RunView, workflow: Runnable, end: Union[Returned, Threw]
+    ) -> Union[str, ErrorRecord]:
+        if isinstance(end, Threw):
+            logger.info("run %s failed", run.run_id, exc_info=end.error)
+            return run_error(end.error)
+        try:
+            return self.driver.codec().encode(
+                end.value, hint=workflow.result_hint, limit=self.limits.max_value_bytes
+            )
+        except SerializationError as error:
+            return run_error(error)
+
+    async def _finish(
+        self, run: RunView, fence: Fence, ending: Union[str, ErrorRecord]
+    ) -> Answer:
+        failed = isinstance(ending, ErrorRecord)
+        finish = Finish(
+            fence=fence,
+            status=RunStatus.FAILED if failed else RunStatus.COMPLETED,
+            result=None if isinstance(ending, ErrorRecord) else ending,
+            error=ending if isinstance(ending, ErrorRecord) else None,
+            parent=run.parent,
+        )
+        answer = await self.hops.own(self.driver.journal.finish, finish)
+        if isinstance(answer, StaysPaused):
+            return Answer(status=200, note="paused")
+        message = ending.message if isinstance(ending, ErrorRecord) else ""
+        self.driver.observe(
+            events.RunEnded(**_names(run), status=str(finish.status), message=message)
+        )
+        return DONE
+
+    async def _block(self, scheduler: Scheduler, fence: Fence, reason: str) -> Answer:
+        run, seen = scheduler.run, scheduler.run.signals
+        while True:
+            suspend = Suspend(
+                fence=fence, seen=seen, due=block_delay(run.blocked_n), blocked=reason
+            )
+            answer = await self.hops.own(self.driver.journal.suspend, suspend)
+            if not isinstance(answer, SignalsMoved):
+                break
+            seen = answer.seen  # what arrived cannot help a run whose code does not fit
+        self.driver.observe(events.RunSuspended(**_names(run), waiting_for=(), blocked=reason))
+        owed = not isinstance(answer, StaysPaused) and answer.owed
+        return await self._publish(run.id, DONE) if owed else DONE
+
+    async def _publish(self, run: UUID, answer: Answer) -> Answer:
+        """Publish what the row owes; row 13 if the message service does not take it."""
+        try:
+            await apublish_owed(
+                self.hops,
+                self.driver.transport,
+                run,
+                max_delay=self.limits.max_delay,
+                lasting_loop=self.lasting_loop,
+            )
+        except TransportError as error:
+            self.driver.observe(
+                events.PublishOwed(id=run, run_id="", workflow_id="", message=str(error))
+            )
+            delay = int(min(max(error.retry_after or 0, 10), 3600))
+            return Answer(status=503, note="wake-up owed", retry_after=delay)
+        return answer
+
+    def _tell_claimed(self, claimed: Claimed) -> None:
+        self.driver.observe(
+            events.DeliveryClaimed(
+                **_names(claimed.run),
+                epoch=claimed.run.epoch,
+                recorded=sum(entry.is_outcome for entry in claimed.entries),
+                found_dead=claimed.found_dead,
+            )
+        )
+
+
+def _names(run: RunView) -> dict[str, Any]:
+    return {"id": run.id, "run_id": run.run_id, "workflow_id": run.workflow_id}

@@ -1,0 +1,104 @@
+"""From the event loop to the journal and to ``def`` code, and back.
+
+Everything sync runs through asgiref: on the workflow's own thread, so that a ``def``
+workflow, its steps and the journal share one database connection, or on a bounded pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, Union
+
+from asgiref.sync import sync_to_async
+
+from django_hookflow.journals.base import Journal
+
+T = TypeVar("T")
+
+
+class Hops:
+    """Bridges of one delivery.
+
+    ``pool`` gives the executor for ``def`` steps that run side by side; ``pinned`` tells
+    that nothing may leave the workflow's own thread (an open transaction of a test).
+    """
+
+    def __init__(self, journal: Journal, pool: Callable[[], ThreadPoolExecutor]) -> None:
+        self.journal = journal
+        self._pool = pool
+        self.pinned = False
+
+    async def prepare(self) -> None:
+        """Find out whether this delivery is pinned to its thread."""
+        self.pinned = await self.own(self.journal.pinned)
+
+    async def own(self, fn: Callable[..., T], *args: Any) -> T:
+        """Call on the workflow's own thread."""
+        return await sync_to_async(fn, thread_sensitive=True)(*args)
+
+    async def side(self, fn: Callable[..., T], *args: Any) -> T:
+        """Call on the pool, closing the thread's connections afterwards."""
+        if self.pinned:
+            return await self.own(fn, *args)
+        return await sync_to_async(
+            self._closing, thread_sensitive=False, executor=self._pool()
+        )(fn, *args)
+
+    def _closing(self, fn: Callable[..., T], *args: Any) -> T:
+        try:
+            return fn(*args)
+        finally:
+            self.journal.close_thread()
+
+
+class Raised:
+    """An exception as a value: raising it through a thread would hang on StopIteration."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def catching(fn: Callable[[], T]) -> Union[T, Raised]:
+    """Call ``fn``; what it raises comes back as a value, but for the process's own end."""
+    try:
+        return fn()
+    except (SystemExit, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  # the boundary to user code
+        return Raised(error)
+
+
+async def bounded(
+    start: Callable[[], Any], timeout: float | None, context: contextvars.Context
+) -> Union[asyncio.Task[Any], None]:
+    """Run a coroutine as a task of its own; ``None`` when ``timeout`` seconds were not enough.
+
+    Returns the ended task, so that a cancellation that the user's code made of itself is a
+    value, and one that comes from outside is an exception here.
+    """
+    task: asyncio.Task[Any] = context.run(asyncio.ensure_future, start())
+    try:
+        await asyncio.wait({task}, timeout=timeout)
+        if task.done():
+            return task
+    finally:
+        if not task.done():
+            task.cancel()
+    # Let it unwind; one that refuses to end is left to itself, its result is discarded.
+    await asyncio.wait({task}, timeout=UNWIND_SECONDS)
+    task.add_done_callback(_retrieve)
+    return None
+
+
+#: How long a step that was cancelled for its timeout may take to clean up.
+UNWIND_SECONDS = 2.0
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

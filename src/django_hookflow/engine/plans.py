@@ -1,0 +1,99 @@
+"""What a workflow's request comes to: the request itself and how to execute it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Union
+
+from django_hookflow.core.requests import Request
+from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.engine.calls import HttpCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOptions:
+    """Options of one request; ``None`` means the workflow's or the project's default."""
+
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """Call ``fn``; ``is_async`` tells its colour, ``hint`` how its value is decoded."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    is_async: bool
+    hint: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtomicFunction:
+    """Call ``fn`` inside the journal's transaction."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    hint: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """Wait for so long, or until then."""
+
+    until: Union[datetime, timedelta]
+
+
+Work = Union[Function, AtomicFunction, HttpCall, Timer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One request with its work."""
+
+    request: Request
+    work: Work
+    retry: RetryPolicy
+    timeout: float | None = None
+
+    @property
+    def hint(self) -> Any:
+        """The annotation that decodes its value."""
+        return self.work.hint if isinstance(self.work, (Function, AtomicFunction)) else Any
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """A request that has to be executed, with the future that the body awaits.
+
+    ``attempt`` counts the attempts that have ended; ``not_before`` is the journal's time at
+    which the next may begin.
+    """
+
+    plan: Plan
+    key: str
+    occurrence: int
+    requested: int
+    series: int
+    future: asyncio.Future[Any]
+    attempt: int = 0
+    not_before: datetime | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Wait:
+    """A request that waits for a time, with the future that the body awaits."""
+
+    plan: Plan
+    key: str
+    occurrence: int
+    requested: int
+    future: asyncio.Future[Any]
+    started_at: datetime
+    ready_at: datetime
+    recorded: bool = field(default=False)

@@ -1,0 +1,81 @@
+"""Publishing what a run row owes: read, publish, note it. Never inside a transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from django_hookflow.core.messages import Wake
+from django_hookflow.core.transitions import Owed
+from django_hookflow.engine.hops import Hops
+from django_hookflow.journals.base import Journal
+from django_hookflow.transports.base import Message, Transport
+
+
+def wake_message(owed: Owed, max_delay: timedelta) -> Message:
+    """The message of an owed wake-up; a longer delay arrives early and is asked for again."""
+    delay = min(max(owed.delay, timedelta(0)), max_delay)
+    return Message(
+        body=Wake(run=owed.run, number=owed.number).encode(),
+        delay=math.ceil(delay.total_seconds()),
+        deduplication_id=owed.deduplication_id,
+    )
+
+
+def publish_owed(
+    journal: Journal, transport: Transport, run: UUID, *, max_delay: timedelta
+) -> bool:
+    """Publish from sync code; whether there was something. Raises ``TransportError``."""
+    owed = journal.owed(run)
+    if owed is None:
+        return False
+    transport.publish(wake_message(owed, max_delay))
+    journal.published(run, owed.number)
+    return True
+
+
+async def apublish_owed(
+    hops: Hops, transport: Transport, run: UUID, *, max_delay: timedelta, lasting_loop: bool
+) -> bool:
+    """Publish from a delivery. An async client is worth it only on a loop that lasts."""
+    owed = await hops.own(hops.journal.owed, run)
+    if owed is None:
+        return False
+    message = wake_message(owed, max_delay)
+    if lasting_loop:
+        await transport.apublish(message)
+    else:
+        await hops.own(transport.publish, message)
+    await hops.own(hops.journal.published, run, owed.number)
+    return True
+
+
+#: Rows that one pass of the sweeper looks at.
+SWEEP_LIMIT = 500
+OWED_AFTER = timedelta(seconds=15)
+OVERDUE_AFTER = timedelta(seconds=30)
+
+
+def find_work(journal: Journal, *, limit: int = SWEEP_LIMIT) -> list[UUID]:
+    """Runs whose wake-up has to be published now: owed for too long, overdue, or signalled.
+
+    Makes overdue runs owe a new wake-up; of two sweepers one wins each run.
+    """
+    owed = list(journal.find_owed(older_than=OWED_AFTER, limit=limit))
+    nudged = journal.nudge(overdue=OVERDUE_AFTER, limit=limit)
+    signalled = journal.signal_unseen(limit=limit)
+    return list(dict.fromkeys([*owed, *nudged, *signalled]))
+
+
+def publish_all(
+    runs: list[UUID], publish: Callable[[UUID], bool], *, until: Callable[[], bool]
+) -> int:
+    """Publish for each run until ``until()``; how many went out. ``publish`` may raise."""
+    sent = 0
+    for run in runs:
+        if until():
+            break
+        sent += publish(run)
+    return sent

@@ -1,0 +1,224 @@
+"""``ctx.step`` of an ``async def`` workflow: every step's one implementation.
+
+A method checks its arguments, makes a :class:`~django_hookflow.engine.plans.Plan` and awaits
+its outcome. Nothing here executes anything. ``sync.py`` is the facade for ``def`` workflows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar, Union, overload
+
+from django_hookflow.core.codec import digest
+from django_hookflow.core.entries import Kind
+from django_hookflow.core.hints import hint_of
+from django_hookflow.core.requests import Request, check_step_id
+from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.engine.callables import callable_of, is_async, qualified_name, unwrap
+from django_hookflow.engine.calls import CallResponse, HttpCall
+from django_hookflow.engine.place import refuse_inside_step
+from django_hookflow.engine.plans import AtomicFunction, Function, Plan, StepOptions, Timer, Work
+from django_hookflow.engine.scheduler import Scheduler
+from django_hookflow.exceptions import WorkflowDefinitionError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Longer waits would leave the range of ``datetime``.
+MAX_SLEEP = timedelta(days=365 * 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The durable steps of one run; see the methods.
+
+    Every method awaits the step's outcome, which is recorded once and is what every replay
+    sees. ``step_id`` has 1 to 200 characters and may repeat: the n-th request of one id is
+    ``step_id#n``.
+    """
+
+    _scheduler: Scheduler
+    _default_retry: RetryPolicy
+    _options: StepOptions = StepOptions()
+
+    def options(self, *, retry: RetryPolicy | None = None, timeout: float | None = None) -> Steps:
+        """The same steps with these options; ``timeout`` is seconds per attempt.
+
+        A timeout cancels an ``async def`` step; a ``def`` step runs on a bounded thread and
+        its late result is discarded (its effect may still happen).
+        """
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry is a RetryPolicy, not {retry!r}")
+        if timeout is not None:
+            _check_seconds("timeout", timeout)
+        merged = StepOptions(
+            retry=retry or self._options.retry,
+            timeout=self._options.timeout if timeout is None else float(timeout),
+        )
+        return replace(self, _options=merged)
+
+    @overload
+    async def run(
+        self, step_id: str, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def run(
+        self, step_id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    async def run(self, step_id: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run ``fn`` once and record its outcome.
+
+        ``fn`` is a ``def`` or ``async def`` function or a django-qstash task. Its effect may
+        repeat, under the same idempotency key, if the process dies before the record. Raises
+        :class:`~django_hookflow.exceptions.StepFailed` when its attempts are used up.
+        """
+        work = Function(
+            fn=callable_of(_check_callable(fn)),
+            args=args,
+            kwargs=kwargs,
+            is_async=is_async(fn),
+            hint=hint_of(unwrap(fn)),
+        )
+        return await self._ask(step_id, Kind.RUN, qualified_name(fn), (args, kwargs), work)
+
+    async def atomic(
+        self, step_id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run ``fn`` and record its outcome in one database transaction: exactly once.
+
+        ``fn`` is a ``def`` function that writes through the ORM on the journal's alias. It
+        may be called again after a deadlock, but commits once. Takes no timeout.
+        """
+        if is_async(_check_callable(fn)):
+            raise WorkflowDefinitionError(
+                f"atomic({step_id!r}): {qualified_name(fn)} is async def, and Django's "
+                "transactions are sync: make it def, or use ctx.step.run"
+            )
+        if self._options.timeout is not None:
+            raise ValueError(f"atomic({step_id!r}) takes no timeout: a transaction is not cut")
+        work = AtomicFunction(
+            fn=callable_of(fn), args=args, kwargs=kwargs, hint=hint_of(unwrap(fn))
+        )
+        return await self._ask(  # type: ignore[no-any-return]  # decoded by fn's annotation
+            step_id, Kind.ATOMIC, qualified_name(fn), (args, kwargs), work
+        )
+
+    async def sleep(self, step_id: str, seconds: Union[float, timedelta]) -> None:
+        """Wait for so many seconds (or a ``timedelta``), of any length, holding nothing.
+
+        Never ends early by the database's clock.
+        """
+        if not isinstance(seconds, timedelta):
+            _check_seconds("seconds", seconds)
+            seconds = timedelta(seconds=min(seconds, 1e12))
+        if not timedelta(0) <= seconds <= MAX_SLEEP:
+            raise ValueError(f"sleep({step_id!r}) takes 0 s to 1000 years, not {seconds!r}")
+        await self._ask(step_id, Kind.SLEEP, "", seconds, Timer(until=seconds))
+
+    async def sleep_until(self, step_id: str, when: datetime) -> None:
+        """Wait until ``when``, an aware ``datetime``; a naive one is a :class:`ValueError`."""
+        if not isinstance(when, datetime):
+            raise TypeError(f"sleep_until({step_id!r}) takes a datetime, not {when!r}")
+        if when.tzinfo is None or when.utcoffset() is None:
+            raise ValueError(
+                f"sleep_until({step_id!r}) takes an aware datetime; {when!r} has no time zone: "
+                "use django.utils.timezone.make_aware()"
+            )
+        await self._ask(step_id, Kind.SLEEP, "", when, Timer(until=when))
+
+    async def call(
+        self,
+        step_id: str,
+        url: str,
+        method: str = "GET",
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        timeout: float = 15,
+        idempotency_key: Union[str, bool, None] = None,
+        raise_for_status: bool = True,
+    ) -> CallResponse:
+        """One HTTP request; returns ``status_code``, ``headers`` and ``data``.
+
+        ``body``: a dict or list is sent as JSON, str and bytes as they are. Sends an
+        ``Idempotency-Key`` (its own, or the one given; ``False``: none). ``timeout`` is
+        seconds for the whole attempt. Transport errors, 408, 425, 429 and 5xx are retried,
+        honouring ``Retry-After``; another 4xx raises
+        :class:`~django_hookflow.exceptions.CallFailed` at once, unless ``raise_for_status``
+        is False. Redirects are not followed.
+        """
+        _check_seconds("timeout", timeout)
+        work = HttpCall(
+            method=_check_text("method", method).upper(),
+            url=_check_text("url", url),
+            body=body,
+            headers=_check_headers(headers),
+            params=params,
+            timeout=float(timeout),
+            idempotency_key=idempotency_key,
+            raise_for_status=raise_for_status,
+        )
+        seen = (work.method, work.url, body, headers, params)
+        plain = await self._ask(step_id, Kind.CALL, f"{work.method} {_origin(url)}", seen, work)
+        assert isinstance(plain, CallResponse), "the scheduler decodes calls"
+        return plain
+
+    async def _ask(self, step_id: str, kind: Kind, call: str, args: Any, work: Work) -> Any:
+        scheduler = self._scheduler
+        if scheduler.closing:
+            raise asyncio.CancelledError("the run is suspended; nothing durable starts now")
+        refuse_inside_step(f"step {step_id!r}")
+        if asyncio.get_running_loop() is not scheduler.loop:
+            raise WorkflowDefinitionError(
+                f"step {step_id!r} was asked for outside the workflow's own body"
+            )
+        request = Request(
+            step_id=check_step_id(step_id), kind=kind, call=call, args_sha=digest((args,), {})
+        )
+        plan = Plan(
+            request=request,
+            work=work,
+            retry=self._options.retry or self._default_retry,
+            timeout=self._options.timeout,
+        )
+        return await scheduler.request(plan)
+
+
+def _check_callable(fn: Any) -> Callable[..., Any]:
+    if not callable(fn):
+        raise TypeError(
+            f"a step takes a function and its arguments, not {fn!r}: "
+            'write ctx.step.run("id", fn, arg), without calling fn'
+        )
+    return fn  # type: ignore[no-any-return]
+
+
+def _check_seconds(name: str, seconds: Any) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, not {seconds!r}")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} is a number of seconds >= 0, not {seconds!r}")
+
+
+def _check_text(name: str, text: Any) -> str:
+    if not isinstance(text, str) or not text or any(c in text for c in "\r\n\x00"):
+        raise ValueError(f"{name} is text without control characters, not {text!r}")
+    return text
+
+
+def _check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    checked = dict(headers or {})
+    for name, value in checked.items():
+        _check_text("a header's name", name)
+        if not isinstance(value, str) or any(c in value for c in "\r\n\x00"):
+            raise ValueError(f"header {name!r} is text without line breaks, not {value!r}")
+    return checked
+
+
+def _origin(url: str) -> str:
+    """Scheme and host: what identifies a call; paths may carry ids that differ in a loop."""
+    return "/".join(url.split("/", 3)[:3]).partition("?")[0]

@@ -1,0 +1,105 @@
+"""``ctx.step`` of a ``def`` workflow: one line per method over :class:`Steps`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar, Union, overload
+
+from asgiref.sync import async_to_sync
+
+from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.engine.calls import CallResponse
+from django_hookflow.engine.place import refuse_inside_step
+from django_hookflow.engine.scheduler import Scheduler
+from django_hookflow.engine.steps import Steps
+from django_hookflow.engine.suspending import WorkflowSuspended
+from django_hookflow.exceptions import WorkflowDefinitionError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncSteps:
+    """The durable steps of one run, called plainly; the same as :class:`Steps`, awaited."""
+
+    _steps: Steps
+    _scheduler: Scheduler
+
+    def options(
+        self, *, retry: RetryPolicy | None = None, timeout: float | None = None
+    ) -> SyncSteps:
+        """See :meth:`Steps.options`."""
+        steps = self._steps.options(retry=retry, timeout=timeout)
+        return SyncSteps(_steps=steps, _scheduler=self._scheduler)
+
+    @overload
+    def run(
+        self, step_id: str, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    def run(self, step_id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def run(self, step_id: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """See :meth:`Steps.run`."""
+        return self._wait(step_id, self._steps.run(step_id, fn, *args, **kwargs))
+
+    def atomic(self, step_id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """See :meth:`Steps.atomic`."""
+        return self._wait(step_id, self._steps.atomic(step_id, fn, *args, **kwargs))
+
+    def sleep(self, step_id: str, seconds: Union[float, timedelta]) -> None:
+        """See :meth:`Steps.sleep`."""
+        self._wait(step_id, self._steps.sleep(step_id, seconds))
+
+    def sleep_until(self, step_id: str, when: datetime) -> None:
+        """See :meth:`Steps.sleep_until`."""
+        self._wait(step_id, self._steps.sleep_until(step_id, when))
+
+    def call(
+        self,
+        step_id: str,
+        url: str,
+        method: str = "GET",
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        timeout: float = 15,
+        idempotency_key: Union[str, bool, None] = None,
+        raise_for_status: bool = True,
+    ) -> CallResponse:
+        """See :meth:`Steps.call`."""
+        coro = self._steps.call(
+            step_id,
+            url,
+            method,
+            body,
+            headers,
+            params=params,
+            timeout=timeout,
+            idempotency_key=idempotency_key,
+            raise_for_status=raise_for_status,
+        )
+        return self._wait(step_id, coro)
+
+    def _wait(self, step_id: str, coro: Coroutine[Any, Any, R]) -> R:
+        """Drive the delivery until the step's outcome is handed over."""
+        try:
+            self._refuse_misuse(step_id)
+        except BaseException:
+            coro.close()
+            raise
+        return async_to_sync(self._scheduler.drive)(coro)  # type: ignore[no-any-return]
+
+    def _refuse_misuse(self, step_id: str) -> None:
+        if self._scheduler.closing:
+            raise WorkflowSuspended
+        refuse_inside_step(f"step {step_id!r}")
+        if self._scheduler.executor.hops.journal.in_transaction():
+            raise WorkflowDefinitionError(
+                f"step {step_id!r} was asked for inside transaction.atomic(): the step's record "
+                "would wait for, or vanish with, your transaction. Leave the block first, or "
+                "put the writes into ctx.step.atomic"
+            )

@@ -1,0 +1,150 @@
+"""What a journal is: the transitions, each one short transaction in one sync function.
+
+Two implementations pass the same contract suite: ``orm`` (Django's database) and ``memory``
+(tests, ours and users'). A named crash point stands before and after every commit, so that
+tests can end a process exactly there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol, Union
+from uuid import UUID
+
+from django_hookflow.core.transitions import (
+    Beat,
+    Cancel,
+    Cancelled,
+    Claim,
+    Claimed,
+    Commit,
+    Committed,
+    Conflict,
+    Finish,
+    Finished,
+    NotClaimed,
+    NotYet,
+    Over,
+    Owed,
+    Rearm,
+    Release,
+    RunView,
+    SendEvent,
+    Signal,
+    SignalsMoved,
+    Signalled,
+    StaysPaused,
+    Suspend,
+    Suspended,
+    Trigger,
+    Triggered,
+)
+
+#: Called with the name of a crash point; a test's version raises or ends the process.
+CrashPoint = Callable[[str], None]
+
+#: Every name that a journal passes to its crash point: ``<transition>:before`` (nothing is
+#: committed yet), ``<transition>:inside`` (just before COMMIT) and ``<transition>:after``.
+CRASH_POINTS = tuple(
+    f"{transition}:{place}"
+    for transition in (
+        "trigger",
+        "claim",
+        "record",
+        "attempted",
+        "atomic",
+        "fire",
+        "receive",
+        "suspend",
+        "release",
+        "finish",
+        "signal",
+        "event",
+        "cancel",
+        "rearm",
+        "published",
+        "nudge",
+    )
+    for place in ("before", "inside", "after")
+)
+
+
+def no_crash(point: str) -> None:
+    """The crash point of production: nothing happens."""
+
+
+class Journal(Protocol):
+    """Applies transitions. Every method is sync and leaves no transaction open.
+
+    Methods raise :class:`~django_hookflow.core.transitions.JournalUnavailable` when the
+    database cannot be had after repeats; those that carry a fence raise
+    :class:`~django_hookflow.core.transitions.Fenced` when it no longer holds.
+    """
+
+    #: Errors out of a workflow's own body that mean "the database or the machine", not "the code".
+    infrastructure_errors: tuple[type[BaseException], ...]
+
+    def pinned(self) -> bool:
+        """Whether all work has to stay on the calling thread (an open transaction of a test,
+        a database that only this thread's connection sees)."""
+
+    def close_thread(self) -> None:
+        """Close the calling thread's connections, unless inside a transaction."""
+
+    def in_transaction(self) -> bool:
+        """Whether the calling thread has a transaction of its own making open on the alias."""
+
+    def on_commit(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once the caller's transaction has committed; at once outside one."""
+
+    def trigger(self, transition: Trigger) -> Union[Triggered, Conflict]: ...
+
+    def look(self, id: UUID) -> Union[RunView, None]:
+        """One SELECT; ``None`` if there is no such run."""
+
+    def claim(self, transition: Claim) -> Union[Claimed, NotClaimed]: ...
+
+    def commit(self, transition: Commit) -> Union[Committed, NotYet]: ...
+
+    def suspend(self, transition: Suspend) -> Union[Suspended, SignalsMoved, StaysPaused]: ...
+
+    def release(self, transition: Release) -> None: ...
+
+    def finish(self, transition: Finish) -> Union[Finished, StaysPaused]: ...
+
+    def signal(self, transition: Signal) -> Signalled: ...
+
+    def send_event(self, transition: SendEvent) -> Union[Signalled, Over]: ...
+
+    def cancel(self, transition: Cancel) -> Union[Cancelled, Over]: ...
+
+    def rearm(self, transition: Rearm) -> bool:
+        """Whether this caller won; then a wake-up is owed."""
+
+    def note_blocked(self, id: UUID, reason: str) -> None:
+        """Write why a run cannot go on without touching anything else (no claim was made)."""
+
+    def owed(self, id: UUID) -> Union[Owed, None]:
+        """The wake-up that the row owes, if it does."""
+
+    def published(self, id: UUID, wake: int) -> None:
+        """Wake ``wake`` was accepted by the message service."""
+
+    def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
+        """Runs whose wake-up has been owed for longer than that, oldest first."""
+
+    def nudge(self, *, overdue: timedelta, limit: int) -> Sequence[UUID]:
+        """Make overdue runs owe a new wake-up (compare-and-set); those that this caller won."""
+
+    def signal_unseen(self, *, limit: int) -> Sequence[UUID]:
+        """Signal active runs with unseen events; those that now owe a wake-up."""
+
+    def beat(self, transition: Beat) -> Sequence[UUID]:
+        """Renew leases; the runs whose lease is lost (another epoch, no lease, terminal)."""
+
+    def mark(self, key: str) -> None:
+        """Remember that something happened now, e.g. a sweep."""
+
+    def marked_at(self, key: str) -> Union[datetime, None]:
+        """When :meth:`mark` was last called for that key."""

@@ -1,0 +1,1 @@
+"""How wake-ups leave and how deliveries are told genuine."""

@@ -1,0 +1,9 @@
+"""Include it where ``DJANGO_HOOKFLOW_WEBHOOK_PATH`` says: ``path("hookflow/", include(...))``."""
+
+from django.urls import path
+
+from django_hookflow.views import webhook
+
+app_name = "django_hookflow"
+
+urlpatterns = [path("", webhook, name="webhook")]

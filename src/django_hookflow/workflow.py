@@ -1,0 +1,175 @@
+"""``@workflow``: a plain function becomes a durable workflow."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
+
+from django.apps import apps
+
+from django_hookflow.core.hints import hint_of
+from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
+from django_hookflow.exceptions import WorkflowDefinitionError
+from django_hookflow.registry import MAX_WORKFLOW_ID, registry
+from django_hookflow.runtime import runtime
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from django_hookflow.models import WorkflowRun
+
+R = TypeVar("R")
+
+AsyncBody = Callable[[WorkflowContext[Any]], Coroutine[Any, Any, R]]
+SyncBody = Callable[[SyncWorkflowContext[Any]], R]
+
+#: How a run that will never wait longer may be started later: seconds or a ``timedelta``.
+Delay = Union[float, timedelta, None]
+
+
+class Workflow(Generic[R]):
+    """A registered workflow: start it with :meth:`trigger` or :meth:`atrigger`."""
+
+    def __init__(
+        self, fn: Callable[[Any], Any], *, workflow_id: str, retry: RetryPolicy | None
+    ) -> None:
+        self.fn = fn
+        self.workflow_id = workflow_id
+        self.version = ""
+        self.retry = retry
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.result_hint = hint_of(fn)
+        self.__name__ = fn.__name__
+        self.__qualname__ = fn.__qualname__
+        self.__module__ = fn.__module__
+        self.__doc__ = fn.__doc__
+        self.__wrapped__ = fn
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.workflow_id}>"
+
+    def __call__(self, ctx: Any) -> Any:
+        """The plain function, for a unit test with a context of its own."""
+        return self.fn(ctx)
+
+    @property
+    def runs(self) -> QuerySet[WorkflowRun]:
+        """Its runs."""
+        model = apps.get_model("django_hookflow", "WorkflowRun")
+        return model._default_manager.filter(workflow_id=self.workflow_id)
+
+    def trigger(
+        self,
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        delay: Delay = None,
+        not_before: datetime | None = None,
+    ) -> str:
+        """Store a run and wake it; returns its ``run_id``.
+
+        Inside ``transaction.atomic()`` on the journal's alias the run starts only if the
+        transaction commits. The same ``run_id`` again with the same data starts nothing.
+        If QStash is not to be had the run is stored and woken later. Raises
+        ``RunConflict``, ``SerializationError`` or ``ConfigurationError``; then nothing is
+        written.
+        """
+        return runtime.trigger(
+            self, data, run_id=run_id, delay=_delay(delay), not_before=not_before
+        )
+
+    async def atrigger(
+        self,
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        delay: Delay = None,
+        not_before: datetime | None = None,
+    ) -> str:
+        """:meth:`trigger` for async code."""
+        return await runtime.atrigger(
+            self, data, run_id=run_id, delay=_delay(delay), not_before=not_before
+        )
+
+
+@overload
+def workflow(fn: AsyncBody[R], /) -> Workflow[R]: ...
+@overload
+def workflow(fn: SyncBody[R], /) -> Workflow[R]: ...
+@overload
+def workflow(
+    *, workflow_id: str | None = None, retry: RetryPolicy | None = None
+) -> Callable[[Callable[[Any], Any]], Workflow[Any]]: ...
+def workflow(
+    fn: Callable[[Any], Any] | None = None,
+    /,
+    *,
+    workflow_id: str | None = None,
+    retry: RetryPolicy | None = None,
+) -> Any:
+    """Make a function a workflow, plainly or with options.
+
+    ``workflow_id`` (1 to 255 characters) defaults to ``"<module>.<qualname>"`` and must
+    outlive renames, because stored runs go on by it. ``retry`` is its steps' default
+    policy. Raises :class:`~django_hookflow.exceptions.WorkflowDefinitionError` at import.
+    """
+    if fn is not None:
+        return _register(fn, workflow_id, retry)
+    return lambda fn: _register(fn, workflow_id, retry)
+
+
+def _register(
+    fn: Callable[[Any], Any], workflow_id: str | None, retry: RetryPolicy | None
+) -> Workflow[Any]:
+    if not inspect.isfunction(fn):
+        raise WorkflowDefinitionError(f"@workflow decorates a def or async def, not {fn!r}")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise WorkflowDefinitionError(f"{fn.__qualname__}: a workflow returns, it does not yield")
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise WorkflowDefinitionError(f"{fn.__qualname__}: retry is a RetryPolicy, not {retry!r}")
+    name = f"{fn.__module__}.{fn.__qualname__}" if workflow_id is None else workflow_id
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_WORKFLOW_ID:
+        raise WorkflowDefinitionError(
+            f"workflow_id is a str of 1 to {MAX_WORKFLOW_ID} characters, not {name!r}"
+        )
+    _check_colour(fn)
+    made: Workflow[Any] = Workflow(fn, workflow_id=name, retry=retry)
+    registry.add(name, made.version, made)
+    return made
+
+
+def _check_colour(fn: Callable[[Any], Any]) -> None:
+    annotation = _context_annotation(fn)
+    is_async = inspect.iscoroutinefunction(fn)
+    wrong = SyncWorkflowContext if is_async else WorkflowContext
+    right = WorkflowContext if is_async else SyncWorkflowContext
+    if annotation is wrong:
+        raise WorkflowDefinitionError(
+            f"{fn.__qualname__} is {'async def' if is_async else 'def'}: "
+            f"annotate ctx with {right.__name__}, not {wrong.__name__}"
+        )
+
+
+def _context_annotation(fn: Callable[[Any], Any]) -> Any:
+    names = list(inspect.signature(fn).parameters)
+    if len(names) != 1:
+        raise WorkflowDefinitionError(f"{fn.__qualname__}: a workflow takes one argument, ctx")
+    try:
+        annotation = typing.get_type_hints(fn).get(names[0])
+    except (NameError, TypeError, AttributeError):
+        return None  # a name that exists for type checkers only cannot be judged here
+    return typing.get_origin(annotation) or annotation
+
+
+def _delay(delay: Delay) -> timedelta | None:
+    if delay is None or isinstance(delay, timedelta):
+        return delay
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+        raise TypeError(f"delay is seconds or a timedelta, not {delay!r}")
+    if not 0 <= delay < 1e10:
+        raise ValueError(f"delay is a number of seconds >= 0, not {delay!r}")
+    return timedelta(seconds=delay)

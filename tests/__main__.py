@@ -1,0 +1,31 @@
+"""``python3 tests [pytest arguments]``: the whole suite, or what the arguments choose.
+
+Needs nothing but a Python: the environment is made on the first start.
+"""
+
+import sys
+
+# `python3 tests` puts this folder first on the path, where tests/django and tests/typing would
+# be taken for the packages of that name.
+del sys.path[0]
+
+import importlib.util
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "example_asgi/bootstrap.py")
+    assert spec
+    assert spec.loader
+    bootstrap = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bootstrap)
+    python = bootstrap.ensure(extras=["devserver", "postgres"], groups=["test"])
+    os.chdir(ROOT)
+    bootstrap.run([str(python), "-m", "pytest", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

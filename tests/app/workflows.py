@@ -1,0 +1,1 @@
+"""Workflows that autodiscovery finds; tests put further ones into their own modules."""

@@ -1,0 +1,93 @@
+import atexit
+import inspect
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.conf import settings
+
+
+def pytest_configure() -> None:
+    """Make the folder of the databases, and remove it when this run ends."""
+    folder = Path(os.environ["HOOKFLOW_TEST_DIR"])
+    owner = os.getpid()
+    if os.environ["HOOKFLOW_TEST_ID"] != str(owner):
+        return  # a worker or a child of the run that made it
+    folder.mkdir(mode=0o700)
+
+    @atexit.register
+    def remove() -> None:
+        if os.getpid() == owner:  # not in a fork
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an ``async def`` test as Django's own TestCase would.
+
+    Its database work comes back to the thread of the test, so it sees the rows of the fixtures
+    and is rolled back with them. What looks at ``connection`` itself belongs in `sync_to_async`.
+    """
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    async_to_sync(pyfuncitem.obj)(**arguments)
+    return True
+
+
+def pytest_report_header() -> str:
+    engines = {alias: db["ENGINE"].rpartition(".")[2] for alias, db in settings.DATABASES.items()}
+    line = "databases: " + ", ".join(f"{alias} ({name})" for alias, name in engines.items())
+    if settings.POSTGRES_ABSENT:
+        line += f"; PostgreSQL NOT run: {settings.POSTGRES_ABSENT}"
+    return line
+
+
+@pytest.fixture(params=list(settings.DATABASES))
+def alias(request: pytest.FixtureRequest) -> str:
+    """Each database in turn; the test carries ``django_db(databases="__all__")``."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Drop what killed test runs on this machine left on PostgreSQL."""
+    database = settings.DATABASES.get("postgres")
+    # Whether the run still lives is known by its process id: of this machine, on POSIX.
+    if database and database["HOST"] in {"127.0.0.1", "::1", "localhost"} and os.name == "posix":
+        drop_orphans(database)
+
+
+def drop_orphans(database: dict[str, Any]) -> None:
+    import psycopg  # an extra: only there if PostgreSQL is used
+
+    with psycopg.connect(
+        host=database["HOST"],
+        port=database["PORT"],
+        user=database["USER"],
+        password=database["PASSWORD"],
+        dbname=database["NAME"],
+        autocommit=True,
+    ) as connection:
+        names = connection.execute(
+            "SELECT datname FROM pg_database d WHERE datname LIKE 'test_hookflow_%'"
+            " AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)"
+        ).fetchall()
+        for (name,) in names:
+            owner = re.match(r"test_hookflow_(\d+)", name)
+            if owner and not alive(int(owner[1])):
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
