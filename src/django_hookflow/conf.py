@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast, overload
 from urllib.parse import urlsplit
 
@@ -29,10 +30,16 @@ from django_hookflow.core.addresses import is_loopback
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.exceptions import ConfigurationError
 
-__all__ = ["MIN_KEY_BYTES", "SETTINGS", "Options", "Setting", "options"]
+__all__ = ["DEV_OVERRIDES", "MIN_KEY_BYTES", "SETTINGS", "Options", "Setting", "options"]
 
 #: The shortest signing key that is used; QStash's have 32.
 MIN_KEY_BYTES = 16
+
+#: The environment variable, a JSON object of settings, by which ``manage.py hookflow dev`` leads
+#: its child processes to the local QStash server. It has to win over a settings file, which is
+#: why the variables of the settings' own names will not do, and counts under ``DEBUG`` only:
+#: left over in a deployment it changes nothing.
+DEV_OVERRIDES = "HOOKFLOW_DEV_OVERRIDES"
 
 T = TypeVar("T")
 
@@ -93,8 +100,26 @@ class Setting(Generic[T]):
 
 
 def _written(name: str) -> Any:
+    if (overrides := os.environ.get(DEV_OVERRIDES)) and settings.DEBUG is True:
+        value = _dev_overrides(overrides).get(name)
+        if value is not None:
+            return value
     value = getattr(settings, name) if hasattr(settings, name) else os.environ.get(name)
     return None if isinstance(value, str) and not value.strip() else value
+
+
+@lru_cache(maxsize=4)
+def _dev_overrides(text: str) -> dict[str, Any]:
+    try:
+        overrides = json.loads(text)
+    except ValueError:
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise ConfigurationError(
+            f"the environment variable {DEV_OVERRIDES} is no JSON object: paste the whole line "
+            "that manage.py hookflow dev printed, or unset it"
+        )
+    return overrides
 
 
 # --- what is allowed: each takes what is written and returns the value or raises ValueError

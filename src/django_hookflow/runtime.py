@@ -337,11 +337,13 @@ def _publish_config() -> PublishConfig:
 
 
 def _key_config() -> KeyConfig:
+    current, following = options.current_signing_key, options.next_signing_key
     return KeyConfig(
-        token=options.token,
+        # Only fetching keys needs the token: a process that has keys may go without.
+        token="" if current or following else options.token,
         base_url=options.qstash_url,
-        current=options.current_signing_key,
-        next=options.next_signing_key,
+        current=current,
+        next=following,
     )
 
 

@@ -53,7 +53,7 @@ def test_message_is_readable_before_and_after_its_delivery(server, client, desti
     assert message.not_before - message.created_at == 3_600_000
     assert message.flow_control is None
     at_once = client.message.publish(url=destination.url, body=b"\xff")
-    server.wait_for(lambda: server.deliveries())
+    server.wait_for(server.deliveries)
     assert client.message.get(at_once.message_id).body_base64 == "/w=="
 
 

@@ -13,6 +13,7 @@ import pytest
 import qstash
 from qstash.errors import QStashError, RateLimitExceededError
 
+from django_hookflow.devserver import publishing
 from django_hookflow.devserver.config import Config
 from django_hookflow.devserver.server import DevServer
 from tests.devserver.conftest import Destination, sdk_of
@@ -326,3 +327,17 @@ def test_too_many_waiting_messages_are_refused():
             sdk.message.publish(url="http://h/", delay="1h")
         with pytest.raises(RateLimitExceededError):
             sdk.message.publish(url="http://h/", delay="1h")
+
+
+def test_callbacks_and_flow_control_are_ignored_with_a_warning(server, client, destination, caplog):
+    publishing._warn_once.cache_clear()
+    for _ in range(2):
+        client.message.publish(
+            url=destination.url, callback="http://h/", flow_control={"key": "k", "rate": 1}
+        )
+    server.wait_for(lambda: len(destination.arrivals) == 2)
+    told = sorted(r.getMessage() for r in caplog.records if "does not support" in r.getMessage())
+    assert [text.split()[5] for text in told] == [
+        "upstash-callback;",
+        "upstash-flow-control-key;",
+    ]

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -63,7 +63,9 @@ class _Connection(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, headers, body)
         answer = self.server.broker.answer(request)
         time.sleep(answer.delay)
-        content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        content = (
+            answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        )
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -71,16 +73,14 @@ class _Connection(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = _serve  # noqa: N815 - the names that http.server looks for
+    do_GET = do_POST = _serve
 
     def log_message(self, *args: object) -> None:
         pass
 
     def handle(self) -> None:
-        try:
+        with suppress(ConnectionError):  # the client went away first
             super().handle()
-        except ConnectionError:
-            pass  # the client went away first
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -81,7 +82,9 @@ def test_a_message_goes_out_with_everything_that_is_asked_of_qstash(
     assert request.method == "POST"
     assert request.path == "/v2/publish/https://app.example/hookflow/"
     assert request.body == MESSAGE.body.encode()
-    sent = {k: v for k, v in request.headers.items() if k.startswith(("upstash", "auth", "content-t"))}
+    sent = {
+        k: v for k, v in request.headers.items() if k.startswith(("upstash", "auth", "content-t"))
+    }
     assert sent == {
         "authorization": f"Bearer {TOKEN}",
         "content-type": "application/json",
@@ -116,7 +119,7 @@ def test_an_unexpected_refusal_is_repeated_once_without_options(
     }
     assert "invalid retry delay" in caplog.text
     broker.default = Answer(404, {"error": "no such thing"})
-    with pytest.raises(TransportError, match="404.*no such thing"):
+    with pytest.raises(TransportError, match=r"404.*no such thing"):
         publish(make(broker.url), MESSAGE)
     assert len(broker.requests) == 4
 
@@ -235,12 +238,9 @@ def test_a_broker_that_drips_its_answer_is_left_at_the_deadline(
 
     def drip(server: socket.socket) -> None:
         connection, _ = server.accept()
-        with connection:
+        with connection, suppress(OSError):  # the client leaves
             while not stop.wait(0.05):
-                try:
-                    connection.sendall(b"H")
-                except OSError:
-                    return
+                connection.sendall(b"H")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=drip, args=(server,), daemon=True)
@@ -255,7 +255,7 @@ def test_a_broker_that_drips_its_answer_is_left_at_the_deadline(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"token": "töken-secret"}, {"token": "secret\nline"}, {"base_url": "ftp://x.example"}],
+    [{"token": "töken-secret"}, {"token": "secret\nline"}, {"url": "ftp://x.example"}],
 )
 def test_what_cannot_be_sent_is_a_transport_error_that_shows_no_token(
     broker: Broker,
@@ -263,9 +263,8 @@ def test_what_cannot_be_sent_is_a_transport_error_that_shows_no_token(
     publish: Publish,
     changes: dict[str, str],
 ) -> None:
-    url = changes.pop("base_url", broker.url)
     with pytest.raises(TransportError) as caught:
-        publish(make(url, **changes), MESSAGE)
+        publish(make(**{"url": broker.url, **changes}), MESSAGE)
     assert "secret" not in str(caught.value)
     assert "secret" not in str(caught.value.__cause__)
     assert broker.requests == []

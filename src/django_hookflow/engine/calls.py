@@ -101,6 +101,17 @@ class HttpCall:
     raise_for_status: bool
 
 
+def check_url(url: object) -> str:
+    """Return ``url`` or raise a :class:`ValueError`: an http(s) URL with a host."""
+    try:
+        parsed = httpx.URL(url) if isinstance(url, str) else None
+    except (httpx.InvalidURL, ValueError):  # httpx lets some errors of its parts through
+        parsed = None
+    if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"a call takes an http:// or https:// URL with a host, not {url!r}")
+    return str(url)
+
+
 class CallClients:
     """The httpx clients of this process, one per running event loop."""
 
@@ -140,8 +151,6 @@ async def perform(call: HttpCall, client: httpx.AsyncClient, idempotency_key: st
             timeout=call.timeout,
             **_body(call.body),
         )
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise CallError(f"{call.method} {call.url}: {error}", final=True) from error
     except httpx.HTTPError as error:
         raise CallError(
             f"{call.method} {call.url}: {type(error).__name__}: {error}".rstrip(": ")

@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import MutableMapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django_hookflow.engine.scheduler import Scheduler
 from django_hookflow.engine.steps import Steps
@@ -17,8 +17,13 @@ T = TypeVar("T")
 
 logger = logging.getLogger("django_hookflow.workflow")
 
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # not subscriptable on Python 3.10
 
-class ReplaySilentLog(logging.LoggerAdapter[logging.Logger]):
+
+class ReplaySilentLog(_Adapter):
     """Logs what happens for the first time and is silent while the body is replayed."""
 
     def __init__(self, scheduler: Scheduler) -> None:

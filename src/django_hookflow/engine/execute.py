@@ -172,8 +172,14 @@ class Executor:
     async def _atomic(
         self, job: Job, work: AtomicFunction, *, alone: bool
     ) -> Union[Committed, Raised]:
+        raised_by_work: list[BaseException] = []
+
         def text() -> str:
-            return self._encode(work.fn(*work.args, **work.kwargs), work.hint)
+            try:
+                return self._encode(work.fn(*work.args, **work.kwargs), work.hint)
+            except BaseException as error:
+                raised_by_work.append(error)
+                raise
 
         transition = Atomic(
             fence=self.fence,
@@ -183,7 +189,10 @@ class Executor:
         hop = self.hops.own if alone else self.hops.side
         result = await hop(catching, lambda: self.hops.journal.commit(transition))
         if isinstance(result, Raised):
-            if isinstance(result.error, (Fenced, JournalUnavailable)):
+            # A constraint that speaks up at COMMIT is the step's failure as well; what is no
+            # Exception and not the work's is the end of this process.
+            ours = not isinstance(result.error, Exception) and result.error not in raised_by_work
+            if ours or isinstance(result.error, (Fenced, JournalUnavailable)):
                 raise result.error
             return result
         assert isinstance(result, Committed), "only timers and events answer NotYet"

@@ -41,6 +41,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def __init__(self) -> None:
         self._ready: deque[asyncio.Handle] = deque()
+        self.max_turns = MAX_TURNS
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
     def call_soon(  # type: ignore[override]  # the typed base has *args of a type variable tuple
@@ -101,7 +102,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             if not handle.cancelled():
                 handle._run()
             turns += 1
-            if turns > MAX_TURNS:
+            if turns > self.max_turns:
                 raise WorkflowDefinitionError(
                     "the workflow spins without waiting for a step; "
                     "await ctx.step... instead of looping over asyncio.sleep(0)"

@@ -18,7 +18,7 @@ from django_hookflow.core.hints import hint_of
 from django_hookflow.core.requests import Request, check_step_id
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.engine.callables import callable_of, is_async, qualified_name, unwrap
-from django_hookflow.engine.calls import CallResponse, HttpCall
+from django_hookflow.engine.calls import CallResponse, HttpCall, check_url
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.plans import AtomicFunction, Function, Plan, StepOptions, Timer, Work
 from django_hookflow.engine.scheduler import Scheduler
@@ -154,7 +154,7 @@ class Steps:
         _check_seconds("timeout", timeout)
         work = HttpCall(
             method=_check_text("method", method).upper(),
-            url=_check_text("url", url),
+            url=check_url(url),
             body=body,
             headers=_check_headers(headers),
             params=params,

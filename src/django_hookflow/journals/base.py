@@ -32,8 +32,8 @@ from django_hookflow.core.transitions import (
     RunView,
     SendEvent,
     Signal,
-    SignalsMoved,
     Signalled,
+    SignalsMoved,
     StaysPaused,
     Suspend,
     Suspended,
@@ -87,7 +87,8 @@ class Journal(Protocol):
 
     def pinned(self) -> bool:
         """Whether all work has to stay on the calling thread (an open transaction of a test,
-        a database that only this thread's connection sees)."""
+        a database that only this thread's connection sees).
+        """
 
     def close_thread(self) -> None:
         """Close the calling thread's connections, unless inside a transaction."""

@@ -164,8 +164,9 @@ def _fetch(config: KeyConfig, seconds: float) -> Keys:
         found = SigningKeyApi(http).get()
     finally:
         http.close()
-    keys = (found.current, found.next)
-    if not all(isinstance(key, str) and key for key in keys):
+    answered: tuple[object, object] = (found.current, found.next)
+    keys = tuple(key for key in answered if isinstance(key, str) and key)
+    if not keys:
         raise TransportError("QStash's answer has no keys")
     return keys
 

@@ -41,7 +41,7 @@ class PerLoop(Generic[T]):
             if key in kept:
                 return kept[key][0]
             thing = make()
-            keeper = _keeper(thing)
+            keeper = _keeper(thing, lambda: kept.pop(key, None))
             kept[key] = (thing, keeper)
         await keeper.__anext__()
         return thing
@@ -56,9 +56,10 @@ class PerLoop(Generic[T]):
             self._loops.pop(loop, None)
 
 
-async def _keeper(thing: Closable) -> AsyncGenerator[None, None]:
+async def _keeper(thing: Closable, forget: Callable[[], object]) -> AsyncGenerator[None, None]:
     # Suspended here until the loop closes its generators.
     try:
         yield
     finally:
+        forget()  # a generator holds its loop, even when it has ended
         await thing.aclose()

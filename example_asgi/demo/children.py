@@ -1,0 +1,99 @@
+"""The processes of the demo: started here, and ended whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 20
+END_SECONDS = 5
+LAST_LINES = 15
+
+
+class ChildError(Exception):
+    """A process did not start or ended by itself; the text has its last lines."""
+
+
+@dataclass(kw_only=True)
+class Child:
+    name: str
+    command: list[str]
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=HERE
+            )
+
+    def wait_until_it_listens(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port), 1):
+                return
+            time.sleep(0.02)
+        raise ChildError(self._told(f"does not listen on port {self.port}"))
+
+    def check(self) -> None:
+        """Raise if it has ended by itself."""
+        if self.process is not None and (code := self.process.poll()) is not None:
+            raise ChildError(self._told(f"ended with code {code}"))
+
+    def kill(self) -> None:
+        """End it without warning: SIGKILL, which no process can catch."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def end(self) -> None:
+        if self.process is None:
+            return
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(END_SECONDS)
+        self.kill()
+
+    def _told(self, what: str) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        said = "\n".join(f"    {line}" for line in lines) or "    (nothing)"
+        return f"{self.name} {what}; the last it said (all of it: {self.log}):\n{said}"
+
+
+def free_port(wanted: int) -> int:
+    """``wanted`` if nobody has it, or any free one for 0; raises :class:`ChildError`."""
+    with socket.socket() as probe:
+        # As the servers do it: what was closed a moment ago is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wanted))
+        except OSError as error:
+            raise ChildError(f"port {wanted} cannot be used: {error.strerror}") from None
+        return int(probe.getsockname()[1])
+
+
+def qstash(port: int, logs: Path, time_scale: float) -> Child:
+    """The local QStash server."""
+    command = [sys.executable, "-m", "django_hookflow.devserver", "--host", LOOPBACK]
+    command += ["--port", str(port), "--time-scale", f"{time_scale:g}"]
+    return Child(
+        name="the local QStash server", command=command, port=port, log=logs / "qstash.log"
+    )
+
+
+def web(port: int, logs: Path) -> Child:
+    """The project itself, served by uvicorn."""
+    command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--app-dir", str(HERE)]
+    command += ["--host", LOOPBACK, "--port", str(port), "--workers", "1", "--lifespan", "off"]
+    command += ["--timeout-graceful-shutdown", str(END_SECONDS - 2)]
+    return Child(name="the web server", command=command, port=port, log=logs / "web.log")

@@ -1,0 +1,109 @@
+"""Sets the stage: a folder of one's own, the environment, a fresh database, the children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import bootstrap
+
+from demo.children import LOOPBACK, Child, ChildError, free_port, qstash, web
+from django_hookflow.devserver.config import DEFAULT_CURRENT_KEY, DEFAULT_NEXT_KEY, DEFAULT_TOKEN
+
+VAR = Path(__file__).resolve().parent.parent / "var"
+#: A killed holder's run is taken over once its lease has run out.
+LEASE_SECONDS = 5
+#: QStash delivers again 12.2 s after a first failure. Twice as fast is 6.1 s, just after the lease
+#: has run out: the very first redelivery after a kill can take the run over.
+TIME_SCALE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    web: Child
+    qstash: Child
+    web_url: str
+    qstash_url: str
+    password: str
+
+
+@contextlib.contextmanager
+def stage(port: int, qstash_port: int) -> Iterator[Stage]:
+    """Everything is up inside, and ended after it."""
+    folder = Path(os.environ.get("ORDERS_VAR") or VAR)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder), contextlib.ExitStack() as ends:
+        _sweep(folder)
+        ports = free_port(port), free_port(qstash_port)
+        environment = _environment(folder, *ports)
+        os.environ.update(environment)
+        written = "".join(f"{name}={value}\n" for name, value in environment.items())
+        (folder / "demo.env").write_text(written)
+        broker, server = qstash(ports[1], folder, TIME_SCALE), web(ports[0], folder)
+        for child in (broker, server):
+            ends.callback(child.end)
+            child.start()
+        password = _database()  # while they start
+        for child in (broker, server):
+            child.wait_until_it_listens()
+        yield Stage(
+            web=server,
+            qstash=broker,
+            web_url=environment["DJANGO_HOOKFLOW_DOMAIN"],
+            qstash_url=environment["QSTASH_URL"],
+            password=password,
+        )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One demo per folder at a time: a second one would delete the first one's database."""
+    with (folder / "lock").open("a+") as file:
+        if not bootstrap.grab(file):
+            raise ChildError(
+                f"another demo is running on {folder}: end it first, or give this one "
+                "another folder in the environment variable ORDERS_VAR"
+            )
+        yield
+
+
+def _sweep(folder: Path) -> None:
+    """Away with what an earlier demo left; only what a demo writes is touched."""
+    for pattern in ("orders.sqlite3*", "ledger.jsonl", "*.log", "demo.env"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    shutil.rmtree(folder / "mail", ignore_errors=True)
+
+
+def _environment(folder: Path, web_port: int, qstash_port: int) -> dict[str, str]:
+    """For this process and its children, whatever the shell has set: a demo stays local."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DJANGO_DEBUG": "1",
+        "DJANGO_ALLOWED_HOSTS": LOOPBACK + ",localhost",
+        "ORDERS_VAR": str(folder),
+        "QSTASH_URL": f"http://{LOOPBACK}:{qstash_port}",
+        "QSTASH_TOKEN": DEFAULT_TOKEN,
+        "QSTASH_CURRENT_SIGNING_KEY": DEFAULT_CURRENT_KEY,
+        "QSTASH_NEXT_SIGNING_KEY": DEFAULT_NEXT_KEY,
+        "DJANGO_HOOKFLOW_DOMAIN": f"http://{LOOPBACK}:{web_port}",
+        "DJANGO_HOOKFLOW_LEASE_SECONDS": str(LEASE_SECONDS),
+        "ORDERS_PAYMENTS_URL": f"http://{LOOPBACK}:{web_port}/payments/charges/",
+    }
+
+
+def _database() -> str:
+    """Set Django up in this process too, make the tables, fill them; returns the password."""
+    import django  # reads the environment, which is right only now
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+    password = secrets.token_urlsafe(9)
+    call_command("seed", password=password, verbosity=0)
+    return password

@@ -1,0 +1,261 @@
+"""The transitions of a holder, on drafts of the memory journal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Union
+from uuid import UUID
+
+from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
+from django_hookflow.core.transitions import (
+    Atomic,
+    Attempted,
+    Beat,
+    Claim,
+    Claimed,
+    Commit,
+    Committed,
+    Fence,
+    Fenced,
+    Finish,
+    Finished,
+    Fire,
+    NotClaimed,
+    NotYet,
+    Receive,
+    Record,
+    Release,
+    SignalsMoved,
+    StaysPaused,
+    Suspend,
+    Suspended,
+)
+from django_hookflow.journals.memory_outside import waits_for_step, with_signal
+from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryRun, MemoryStep
+
+EARLY = timedelta(seconds=2)
+
+
+# --- CLAIM
+
+
+def claim(draft: Draft, transition: Claim) -> Union[Claimed, NotClaimed]:
+    now, run = draft.now, draft.run(transition.id)
+    if run is None or run.status not in ACTIVE or run.leased(now):
+        return NotClaimed()
+    if run.due_at is None or run.due_at > now + EARLY:
+        return NotClaimed()
+    found_dead = run.lease_until is not None
+    run = replace(
+        run,
+        deaths=run.deaths + 1 if found_dead else run.deaths,
+        epoch=run.epoch + 1,
+        lease_until=now + transition.lease,
+        due_at=now + transition.lease,
+        lease_w=transition.wake,
+        status=_becomes(run, RunStatus.RUNNING),
+        started_at=run.started_at or now,
+    )
+    run = _fire_due(draft, run)
+    draft.put_run(run)
+    return Claimed(run=run.view(now), entries=current(draft, run), found_dead=found_dead)
+
+
+def current(draft: Draft, run: MemoryRun) -> tuple[Entry, ...]:
+    return tuple(
+        step.entry
+        for (generation, _, _), step in draft.steps(run.id).items()
+        if generation == run.generation and not step.superseded
+    )
+
+
+def _fire_due(draft: Draft, run: MemoryRun) -> MemoryRun:
+    if run.status is RunStatus.CANCELLING:
+        return run
+    due = [
+        (entry.ready_at, entry.requested_seq, entry.key, entry)
+        for entry in current(draft, run)
+        if entry.kind is Kind.SLEEP
+        and not entry.is_outcome
+        and entry.ready_at is not None
+        and entry.ready_at <= draft.now
+    ]
+    for seq, (*_, entry) in enumerate(sorted(due, key=lambda row: row[:3]), start=run.seq + 1):
+        done = replace(entry, seq=seq, status=StepStatus.COMPLETED, finished_at=draft.now)
+        draft.put_step(run.id, run.generation, MemoryStep(entry=done, epoch=run.epoch))
+    return replace(run, seq=run.seq + len(due))
+
+
+def _becomes(run: MemoryRun, status: RunStatus) -> RunStatus:
+    return RunStatus.CANCELLING if run.status is RunStatus.CANCELLING else status
+
+
+# --- COMMIT
+
+
+def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed, NotYet]:
+    """``value`` is what an atomic step's work returned."""
+    fence, entry = transition.fence, transition.entry
+    run = draft.run(fence.id)
+    if run is None or run.status not in OPEN or not run.holds(fence.epoch):
+        raise Fenced
+    there = draft.step(run.id, (run.generation, entry.key, entry.series))
+    if there is not None and there.entry.is_outcome:
+        raise Fenced("another holder recorded this step")
+    pending = None if there is None else there.entry
+    written = _entry_of(draft, transition, pending, value)
+    if written is None:
+        return NotYet(now=draft.now)
+    run = _passed(run, fence, draft.now, outcome=written.is_outcome)
+    if written.is_outcome:
+        written = replace(written, seq=run.seq, finished_at=draft.now)
+    draft.put_run(run)
+    draft.put_step(run.id, run.generation, MemoryStep(entry=written, epoch=fence.epoch))
+    return Committed(entry=written, now=draft.now, status=run.status)
+
+
+def _passed(run: MemoryRun, fence: Fence, now: datetime, *, outcome: bool) -> MemoryRun:
+    return replace(
+        run,
+        lease_until=now + fence.lease,
+        due_at=None if run.status is RunStatus.PAUSED else now + fence.lease,
+        nudges=0,
+        blocked="",
+        blocked_n=0,
+        seq=run.seq + 1 if outcome else run.seq,
+        deaths=0 if outcome else run.deaths,
+    )
+
+
+def _entry_of(
+    draft: Draft, transition: Commit, pending: Union[Entry, None], value: str
+) -> Union[Entry, None]:
+    """The row to write, without its seq; ``None`` if it is not time yet."""
+    now, entry = draft.now, transition.entry
+    if pending is not None and isinstance(transition, (Fire, Receive)):
+        entry = replace(entry, ready_at=pending.ready_at, started_at=pending.started_at)
+    entry = replace(entry, started_at=entry.started_at or now)
+    if isinstance(transition, Record):
+        return entry
+    if isinstance(transition, Attempted):
+        again = now + transition.retry_in
+        return replace(
+            entry, status=StepStatus.PENDING, seq=None, ready_at=again, finished_at=None
+        )
+    if isinstance(transition, Atomic):
+        return replace(entry, status=StepStatus.COMPLETED, value=value)
+    if isinstance(transition, Fire):
+        if entry.ready_at is not None and entry.ready_at > now:
+            return None
+        return replace(entry, status=StepStatus.COMPLETED)
+    return _received(draft, transition, entry)
+
+
+def _received(draft: Draft, transition: Receive, entry: Entry) -> Union[Entry, None]:
+    for event in draft.events(transition.fence.id):
+        if event.name == entry.event and event.consumed_by is None:
+            draft.put_event(replace(event, consumed_by=entry.key, seen=True))
+            return replace(entry, status=StepStatus.COMPLETED, value=event.payload)
+    if entry.ready_at is None or entry.ready_at > draft.now:
+        return None
+    return replace(entry, status=StepStatus.FAILED, error=transition.timeout_error)
+
+
+# --- SUSPEND and the other ends
+
+
+def _held(draft: Draft, fence: Fence) -> MemoryRun:
+    run = draft.run(fence.id)
+    if run is None or run.status not in OPEN or not run.holds(fence.epoch):
+        raise Fenced
+    return run
+
+
+def suspend(draft: Draft, transition: Suspend) -> Union[Suspended, SignalsMoved, StaysPaused]:
+    run = _held(draft, transition.fence)
+    if run.status is RunStatus.PAUSED:
+        _write_pending(draft, run, transition)
+        return _leave_paused(draft, run)
+    if run.signals != transition.seen:
+        return SignalsMoved(seen=run.signals)
+    due = transition.due
+    at = draft.now + due if isinstance(due, timedelta) else due
+    if run.deadline is not None:
+        at = run.deadline if at is None else min(at, run.deadline)
+    draft.put_run(
+        replace(
+            run,
+            status=_becomes(run, RunStatus.SUSPENDED),
+            lease_until=None,
+            waits=transition.waits,
+            due_at=at,
+            wake_n=run.wake_n if at is None else run.wake_n + 1,
+            owed_at=run.owed_at if at is None else draft.now,
+            nudges=0,
+            blocked=transition.blocked,
+            blocked_n=run.blocked_n + 1 if transition.blocked else 0,
+        )
+    )
+    _write_pending(draft, run, transition)
+    return Suspended(owed=at is not None)
+
+
+def _write_pending(draft: Draft, run: MemoryRun, transition: Suspend) -> None:
+    for entry in transition.pending:
+        if draft.step(run.id, (run.generation, entry.key, entry.series)) is None:
+            entry = replace(entry, started_at=entry.started_at or draft.now)
+            step = MemoryStep(entry=entry, epoch=transition.fence.epoch)
+            draft.put_step(run.id, run.generation, step)
+
+
+def _leave_paused(draft: Draft, run: MemoryRun) -> StaysPaused:
+    draft.put_run(replace(run, lease_until=None))
+    return StaysPaused()
+
+
+def release(draft: Draft, transition: Release) -> None:
+    run = _held(draft, transition.fence)
+    if run.status is RunStatus.PAUSED:
+        _leave_paused(draft, run)
+        return
+    status = _becomes(run, RunStatus.SUSPENDED)
+    draft.put_run(replace(run, status=status, lease_until=None, due_at=draft.now))
+
+
+def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused]:
+    run = _held(draft, transition.fence)
+    if run.status is RunStatus.PAUSED:
+        return _leave_paused(draft, run)
+    if transition.parent is not None:
+        parent = draft.run(transition.parent)
+        if parent is not None and parent.status in OPEN:
+            draft.put_run(with_signal(parent, draft.now, waits_for_step(parent)))
+    draft.put_run(
+        replace(
+            run,
+            status=transition.status,
+            lease_until=None,
+            due_at=None,
+            owed_at=None,
+            waits=(),
+            blocked="",
+            blocked_n=0,
+            finished_at=draft.now,
+            error=transition.error or run.error,
+            result=run.result if transition.result is None else transition.result,
+        )
+    )
+    return Finished()
+
+
+def beat(draft: Draft, transition: Beat) -> list[UUID]:
+    lost, until = [], draft.now + transition.lease
+    for id, epoch in transition.held.items():
+        run = draft.run(id)
+        if run is None or run.status not in OPEN or not run.holds(epoch):
+            lost.append(id)
+            continue
+        due_at = None if run.status is RunStatus.PAUSED else until
+        draft.put_run(replace(run, lease_until=until, due_at=due_at))
+    return lost

@@ -1,0 +1,196 @@
+"""What comes from outside of a run, and wake-ups, on drafts of the memory journal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Union
+from uuid import UUID
+
+from django_hookflow.core.entries import ACTIVE, RunStatus
+from django_hookflow.core.transitions import (
+    Cancel,
+    Cancelled,
+    Conflict,
+    Over,
+    Owed,
+    Rearm,
+    SendEvent,
+    Signal,
+    Signalled,
+    Trigger,
+    Triggered,
+)
+from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun
+
+EVENT = "event:"
+FIRST_NUDGE = timedelta(seconds=30)
+LAST_NUDGE = timedelta(hours=1)
+
+
+def trigger(draft: Draft, transition: Trigger) -> Union[Triggered, Conflict]:
+    found = draft.run_named(transition.run_id)
+    if found is not None:
+        if (found.workflow_id, found.data) != (transition.workflow_id, transition.data):
+            return Conflict(workflow_id=found.workflow_id)
+        return Triggered(id=found.id, created=False)
+    now = draft.now
+    due = transition.not_before if transition.not_before is not None else now + transition.delay
+    draft.put_run(
+        MemoryRun(
+            id=transition.id,
+            run_id=transition.run_id,
+            workflow_id=transition.workflow_id,
+            version=transition.version,
+            seed=transition.seed,
+            data=transition.data,
+            created_at=now,
+            due_at=due,
+            owed_at=now,
+            deadline=None if transition.timeout is None else due + transition.timeout,
+        )
+    )
+    return Triggered(id=transition.id, created=True)
+
+
+# --- SIGNAL
+
+
+def with_signal(run: MemoryRun, now: datetime, wanted: bool) -> MemoryRun:
+    """The mailbox moves; a wake-up is owed if somebody has to be told."""
+    run = replace(run, signals=run.signals + 1)
+    due = run.due_at is not None and run.due_at <= now
+    if run.status not in ACTIVE or run.leased(now) or due or not wanted:
+        return run
+    return replace(run, wake_n=run.wake_n + 1, owed_at=now, due_at=now)
+
+
+def waits_for_step(run: MemoryRun) -> bool:
+    return any(wait.startswith("step:") for wait in run.waits)
+
+
+def signal(draft: Draft, transition: Signal) -> Signalled:
+    run = draft.run(transition.id)
+    if run is None or run.status not in OPEN:
+        return Signalled(owed=False)
+    run = with_signal(run, draft.now, transition.wait in run.waits)
+    draft.put_run(run)
+    for event in draft.events(run.id):
+        if EVENT + event.name == transition.wait and not event.seen:
+            draft.put_event(replace(event, seen=True))
+    return Signalled(owed=run.owed_at is not None)
+
+
+def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
+    run = draft.run(transition.id)
+    if run is None or run.status not in OPEN:
+        return Over(status=None if run is None else run.status)
+    sent = {event.dedup_id for event in draft.events(run.id)}
+    if transition.dedup_id is not None and transition.dedup_id in sent:
+        return Signalled(owed=False)
+    draft.put_event(
+        MemoryEvent(
+            number=draft.next_event(),
+            run=run.id,
+            name=transition.name,
+            payload=transition.payload,
+            dedup_id=transition.dedup_id,
+            seen=True,
+        )
+    )
+    return signal(draft, Signal(id=run.id, wait=EVENT + transition.name))
+
+
+# --- CANCEL
+
+
+def cancel(draft: Draft, transition: Cancel) -> Union[Cancelled, Over]:
+    run = draft.run(transition.id)
+    if run is None or run.status not in OPEN:
+        return Over(status=None if run is None else run.status)
+    draft.put_run(
+        replace(
+            run,
+            epoch=run.epoch + 1,
+            status=RunStatus.CANCELLED,
+            lease_until=None,
+            due_at=None,
+            owed_at=None,
+            waits=(),
+            blocked="",
+            blocked_n=0,
+            finished_at=draft.now,
+        )
+    )
+    return Cancelled()
+
+
+# --- wake-ups
+
+
+def rearm(draft: Draft, transition: Rearm) -> bool:
+    run = draft.run(transition.id)
+    if run is None or run.status not in ACTIVE or run.leased(draft.now):
+        return False
+    if run.wake_n != transition.wake or run.due_at is None:
+        return False
+    draft.put_run(replace(run, wake_n=run.wake_n + 1, owed_at=draft.now))
+    return True
+
+
+def owed(draft: Draft, id: UUID) -> Union[Owed, None]:
+    run = draft.run(id)
+    if run is None or run.owed_at is None:
+        return None
+    delay = timedelta(0) if run.due_at is None else max(timedelta(0), run.due_at - draft.now)
+    return Owed(run=id, number=run.wake_n, owed_at=run.owed_at, delay=delay)
+
+
+def published(draft: Draft, id: UUID, wake: int) -> None:
+    run = draft.run(id)
+    if run is not None and run.wake_n == wake:
+        draft.put_run(replace(run, owed_at=None))
+
+
+def find_owed(draft: Draft, older_than: timedelta, limit: int) -> list[UUID]:
+    late = [
+        (run.owed_at, run.id)
+        for run in draft.all_runs()
+        if run.owed_at is not None and run.owed_at < draft.now - older_than
+    ]
+    return [id for _, id in sorted(late)[:limit]]
+
+
+def overdue(draft: Draft, by: timedelta, limit: int) -> list[UUID]:
+    late = [
+        (run.due_at, run.id)
+        for run in draft.all_runs()
+        if run.status in ACTIVE
+        and run.owed_at is None
+        and run.due_at is not None
+        and run.due_at < draft.now - by
+        and (run.nudged_at is None or run.nudged_at < draft.now - back_off(run.nudges))
+    ]
+    return [id for _, id in sorted(late)[:limit]]
+
+
+def back_off(nudges: int) -> timedelta:
+    """30 s, doubling up to an hour."""
+    return min(LAST_NUDGE, FIRST_NUDGE * (1 << min(nudges, 10)))
+
+
+def nudge(draft: Draft, id: UUID) -> bool:
+    """Under the journal's lock, so nothing can have moved since it was found."""
+    run = draft.run(id)
+    assert run is not None, "it was just found"
+    now = draft.now
+    draft.put_run(
+        replace(run, wake_n=run.wake_n + 1, owed_at=now, nudges=run.nudges + 1, nudged_at=now)
+    )
+    return True
+
+
+def unseen(draft: Draft, limit: int) -> list[tuple[UUID, str]]:
+    active = {run.id for run in draft.all_runs() if run.status in ACTIVE}
+    found = [(e.run, e.name) for e in draft.events() if not e.seen and e.run in active]
+    return list(dict.fromkeys(found))[:limit]

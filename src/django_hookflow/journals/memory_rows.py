@@ -1,0 +1,156 @@
+"""The memory journal's tables: immutable rows, and drafts that are taken over as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Union
+from uuid import UUID
+
+from django_hookflow.core.entries import ACTIVE, Entry, ErrorRecord, RunStatus
+from django_hookflow.core.transitions import RunView
+
+OPEN = (*ACTIVE, RunStatus.PAUSED)
+
+#: generation, key, series
+StepId = tuple[int, str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryRun:
+    """A run with all its facts; their names are those of the columns of ``WorkflowRun``."""
+
+    id: UUID
+    run_id: str
+    workflow_id: str
+    version: str
+    seed: int
+    data: str
+    created_at: datetime
+    due_at: Union[datetime, None]
+    owed_at: Union[datetime, None]
+    deadline: Union[datetime, None] = None
+    wake_n: int = 1
+    generation: int = 0
+    parent: Union[UUID, None] = None
+    status: RunStatus = RunStatus.PENDING
+    epoch: int = 0
+    lease_until: Union[datetime, None] = None
+    lease_w: int = 0
+    signals: int = 0
+    seq: int = 0
+    waits: tuple[str, ...] = ()
+    nudges: int = 0
+    nudged_at: Union[datetime, None] = None
+    deaths: int = 0
+    blocked: str = ""
+    blocked_n: int = 0
+    result: Union[str, None] = None
+    error: Union[ErrorRecord, None] = None
+    state: Union[str, None] = None
+    started_at: Union[datetime, None] = None
+    finished_at: Union[datetime, None] = None
+
+    def leased(self, now: datetime) -> bool:
+        return self.lease_until is not None and self.lease_until >= now
+
+    def holds(self, epoch: int) -> bool:
+        """Whether a fence of that epoch still holds."""
+        return self.epoch == epoch and self.lease_until is not None
+
+    def view(self, now: datetime) -> RunView:
+        facts = {name: getattr(self, name) for name in _VIEWED}
+        return RunView(failing=self.error is not None, now=now, **facts)
+
+
+_VIEWED = [f.name for f in fields(RunView) if f.name not in {"failing", "now"}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryStep:
+    """A step row: its entry, and under which epoch it was written."""
+
+    entry: Entry
+    epoch: int
+    superseded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEvent:
+    """An event in a run's mailbox."""
+
+    number: int
+    run: UUID
+    name: str
+    payload: str
+    dedup_id: Union[str, None] = None
+    consumed_by: Union[str, None] = None
+    seen: bool = False
+
+
+@dataclass
+class Tables:
+    """Everything that is stored; also what one transaction wants to store."""
+
+    runs: dict[UUID, MemoryRun] = field(default_factory=dict)
+    run_ids: dict[str, UUID] = field(default_factory=dict)
+    steps: dict[UUID, dict[StepId, MemoryStep]] = field(default_factory=dict)
+    events: dict[int, MemoryEvent] = field(default_factory=dict)
+    marks: dict[str, datetime] = field(default_factory=dict)
+
+    def take_over(self, draft: Tables) -> None:
+        """All of a draft's rows; nothing in here can fail half-way."""
+        self.runs.update(draft.runs)
+        self.run_ids.update(draft.run_ids)
+        for run, rows in draft.steps.items():
+            self.steps.setdefault(run, {}).update(rows)
+        self.events.update(draft.events)
+        self.marks.update(draft.marks)
+
+
+class Draft:
+    """One transaction: reads what is stored or drafted, writes to the draft only."""
+
+    def __init__(self, stored: Tables, now: datetime) -> None:
+        self._stored = stored
+        self.now = now
+        self.written = Tables()
+
+    def run(self, id: UUID) -> Union[MemoryRun, None]:
+        return self.written.runs.get(id) or self._stored.runs.get(id)
+
+    def put_run(self, run: MemoryRun) -> None:
+        self.written.runs[run.id] = run
+        self.written.run_ids[run.run_id] = run.id
+
+    def run_named(self, run_id: str) -> Union[MemoryRun, None]:
+        id = self._stored.run_ids.get(run_id)
+        return None if id is None else self.run(id)
+
+    def all_runs(self) -> list[MemoryRun]:
+        return list(self._stored.runs.values())
+
+    def step(self, run: UUID, id: StepId) -> Union[MemoryStep, None]:
+        drafted = self.written.steps.get(run, {}).get(id)
+        return drafted or self._stored.steps.get(run, {}).get(id)
+
+    def steps(self, run: UUID) -> dict[StepId, MemoryStep]:
+        return {**self._stored.steps.get(run, {}), **self.written.steps.get(run, {})}
+
+    def put_step(self, run: UUID, generation: int, step: MemoryStep) -> None:
+        id = (generation, step.entry.key, step.entry.series)
+        self.written.steps.setdefault(run, {})[id] = step
+
+    def events(self, run: Union[UUID, None] = None) -> list[MemoryEvent]:
+        """In the order of their arrival."""
+        both = {**self._stored.events, **self.written.events}
+        return [both[n] for n in sorted(both) if run is None or both[n].run == run]
+
+    def put_event(self, event: MemoryEvent) -> None:
+        self.written.events[event.number] = event
+
+    def next_event(self) -> int:
+        return max(self._stored.events, default=0) + len(self.written.events) + 1
+
+    def mark(self, key: str) -> None:
+        self.written.marks[key] = self.now

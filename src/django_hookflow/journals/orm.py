@@ -1,0 +1,137 @@
+"""The journal in Django's database: one line per transition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Union
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError, connections
+
+from django_hookflow.core import transitions as t
+from django_hookflow.journals import (
+    orm_claims,
+    orm_commits,
+    orm_holder,
+    orm_outside,
+    orm_wakes,
+)
+from django_hookflow.journals.base import CrashPoint, no_crash
+from django_hookflow.journals.orm_rows import read_run, run_view
+from django_hookflow.journals.orm_transactions import Transactions
+
+
+class OrmJournal:
+    """Applies transitions to the rows of one database alias.
+
+    ``alias`` may be a function, asked each time. ``clock`` is a virtual one that returns
+    aware datetimes; without it the database's own clock decides.
+    """
+
+    infrastructure_errors: tuple[type[BaseException], ...] = (
+        OperationalError,
+        InterfaceError,
+        MemoryError,
+    )
+
+    def __init__(
+        self,
+        alias: Union[str, Callable[[], str]] = "default",
+        clock: Union[Callable[[], datetime], None] = None,
+        crash: CrashPoint = no_crash,
+    ) -> None:
+        self._tx = Transactions(alias, clock, crash)
+
+    # --- the calling thread
+
+    def pinned(self) -> bool:
+        """Inside a transaction, or on a database that lives in one connection's memory."""
+        connection = self._tx.connection
+        if connection.in_atomic_block:
+            return True
+        name = connection.settings_dict["NAME"]
+        return connection.vendor == "sqlite" and bool(
+            connection.creation.is_in_memory_db(name)  # type: ignore[attr-defined]  # SQLite's own
+        )
+
+    def close_thread(self) -> None:
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:
+                connection.close()
+
+    def in_transaction(self) -> bool:
+        return self._tx.in_transaction()
+
+    def on_commit(self, action: Callable[[], None]) -> None:
+        if self.in_transaction():
+            self._tx.connection.on_commit(action, robust=True)
+        else:
+            action()  # also inside a TestCase, whose own transaction never commits
+
+    # --- a holder
+
+    def look(self, id: UUID) -> Union[t.RunView, None]:
+        row = self._tx.read(lambda: read_run(self._tx.alias, id, self._tx.now()))
+        return None if row is None else run_view(row)
+
+    def claim(self, transition: t.Claim) -> Union[t.Claimed, t.NotClaimed]:
+        return orm_claims.claim(self._tx, transition)
+
+    def commit(self, transition: t.Commit) -> Union[t.Committed, t.NotYet]:
+        return orm_commits.commit(self._tx, transition)
+
+    def suspend(self, transition: t.Suspend) -> Union[t.Suspended, t.SignalsMoved, t.StaysPaused]:
+        return orm_holder.suspend(self._tx, transition)
+
+    def release(self, transition: t.Release) -> None:
+        orm_holder.release(self._tx, transition)
+
+    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused]:
+        return orm_holder.finish(self._tx, transition)
+
+    def beat(self, transition: t.Beat) -> Sequence[UUID]:
+        return orm_wakes.beat(self._tx, transition)
+
+    # --- from outside
+
+    def trigger(self, transition: t.Trigger) -> Union[t.Triggered, t.Conflict]:
+        return orm_outside.trigger(self._tx, transition)
+
+    def signal(self, transition: t.Signal) -> t.Signalled:
+        return orm_outside.signal(self._tx, transition)
+
+    def send_event(self, transition: t.SendEvent) -> Union[t.Signalled, t.Over]:
+        return orm_outside.send_event(self._tx, transition)
+
+    def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
+        return orm_outside.cancel(self._tx, transition)
+
+    # --- wake-ups
+
+    def rearm(self, transition: t.Rearm) -> bool:
+        return orm_wakes.rearm(self._tx, transition)
+
+    def note_blocked(self, id: UUID, reason: str) -> None:
+        orm_wakes.note_blocked(self._tx, id, reason)
+
+    def owed(self, id: UUID) -> Union[t.Owed, None]:
+        return orm_wakes.owed(self._tx, id)
+
+    def published(self, id: UUID, wake: int) -> None:
+        orm_wakes.published(self._tx, id, wake)
+
+    def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
+        return orm_wakes.find_owed(self._tx, older_than, limit)
+
+    def nudge(self, *, overdue: timedelta, limit: int) -> Sequence[UUID]:
+        return orm_wakes.nudge(self._tx, overdue, limit)
+
+    def signal_unseen(self, *, limit: int) -> Sequence[UUID]:
+        return orm_wakes.signal_unseen(self._tx, limit)
+
+    def mark(self, key: str) -> None:
+        orm_wakes.mark(self._tx, key)
+
+    def marked_at(self, key: str) -> Union[datetime, None]:
+        return orm_wakes.marked_at(self._tx, key)

@@ -1,0 +1,233 @@
+"""COMMIT: the fence, the number of the outcome and the journal row in one transaction.
+
+Exactly three statements: UPDATE of the run (fence, seq, lease), SELECT of what it made of the
+row together with the step's pending row, INSERT or UPDATE of the step row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Union
+
+from django.db import IntegrityError
+from django.db.models import F, FilteredRelation, Q, Value, When
+
+from django_hookflow.core.entries import Entry, RunStatus, StepStatus
+from django_hookflow.core.transitions import (
+    Atomic,
+    Attempted,
+    Commit,
+    Committed,
+    Fence,
+    Fenced,
+    Fire,
+    NotYet,
+    Receive,
+    Record,
+)
+from django_hookflow.journals.orm_rows import (
+    OPEN,
+    events,
+    moment,
+    outcome_columns,
+    raw,
+    read_entries,
+    runs,
+    step_row,
+    steps,
+)
+from django_hookflow.journals.orm_transactions import RolledBack, Transactions
+from django_hookflow.models import WorkflowStep
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the fence's SELECT read back."""
+
+    seq: int
+    now: datetime
+    status: RunStatus
+    generation: int
+    pending: Union[int, None]
+    wake_at: Union[datetime, None]
+    started_at: Union[datetime, None]
+
+
+def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
+    name = type(transition).__name__.lower()
+    landed = partial(_written, tx, transition)
+    if isinstance(transition, Atomic):
+        work = _Work(transition)
+        return tx.run(name, partial(work.apply, tx), landed=landed, foreign=work.raised)
+    bodies: dict[type, Any] = {
+        Record: _record,
+        Attempted: _attempted,
+        Fire: _fire,
+        Receive: _receive,
+    }
+    body = partial(bodies[type(transition)], tx, transition)
+    answer: Union[Committed, NotYet] = tx.run(name, body, landed=landed)
+    return answer
+
+
+# --- the fence
+
+
+def _pass_fence(tx: Transactions, fence: Fence, entry: Entry, *, outcomes: int) -> _Held:
+    """Take the row lock, give the outcome its number and renew the lease."""
+    until = tx.now() + fence.lease
+    held = runs(tx.alias).filter(
+        pk=fence.id, epoch=fence.epoch, status__in=OPEN, lease_until__isnull=False
+    )
+    changes: dict[str, Any] = {"seq": F("seq") + outcomes, "deaths": 0} if outcomes else {}
+    paused = When(status=RunStatus.PAUSED.value, then=Value(None))
+    if not held.update(
+        lease_until=until,
+        due_at=moment(paused, default=until),
+        nudges=0,
+        blocked="",
+        blocked_n=0,
+        **changes,
+    ):
+        raise Fenced
+    return _read_back(tx, fence, entry)
+
+
+def _read_back(tx: Transactions, fence: Fence, entry: Entry) -> _Held:
+    same = Q(
+        steps__generation=F("generation"), steps__key=entry.key, steps__series=entry.series
+    ) & Q(steps__status=StepStatus.PENDING.value)
+    query = runs(tx.alias).annotate(pending=FilteredRelation("steps", condition=same))
+    columns = ("seq", "lease_until", "status", "generation")
+    joined = ("pending__id", "pending__wake_at", "pending__started_at")
+    row = query.values_list(*columns, *joined).get(pk=fence.id)
+    seq, lease_until, status, *rest = row
+    return _Held(seq, lease_until - fence.lease, RunStatus(status), *rest)
+
+
+def _write(tx: Transactions, fence: Fence, held: _Held, entry: Entry) -> int:
+    """Write the step row and return its key; an outcome that is there already fences."""
+    if held.pending is not None:
+        changed = steps(tx.alias).filter(pk=held.pending, status=StepStatus.PENDING.value)
+        if not changed.update(epoch=fence.epoch, **outcome_columns(entry)):
+            raise Fenced("another holder recorded this step")
+        return held.pending
+    row = step_row(entry, run=fence.id, generation=held.generation, epoch=fence.epoch)
+    try:
+        # Not create(): the projects' own signal receivers have no business in here.
+        WorkflowStep._base_manager.using(tx.alias).bulk_create([row])
+    except IntegrityError as error:
+        raise Fenced("another holder recorded this step") from error
+    return row.pk
+
+
+def _outcome(tx: Transactions, fence: Fence, held: _Held, entry: Entry) -> tuple[Committed, int]:
+    done = replace(
+        entry, seq=held.seq, finished_at=held.now, started_at=entry.started_at or held.now
+    )
+    pk = _write(tx, fence, held, done)
+    return Committed(entry=done, now=held.now, status=held.status), pk
+
+
+def _as_asked(held: _Held, entry: Entry) -> Entry:
+    """A wait whose row is there keeps the times that the row says."""
+    if held.pending is None:
+        return entry
+    return replace(entry, ready_at=held.wake_at, started_at=held.started_at)
+
+
+# --- one per transition
+
+
+def _record(tx: Transactions, transition: Record) -> Committed:
+    fence, entry = transition.fence, transition.entry
+    held = _pass_fence(tx, fence, entry, outcomes=1)
+    return _outcome(tx, fence, held, entry)[0]
+
+
+def _attempted(tx: Transactions, transition: Attempted) -> Committed:
+    fence, entry = transition.fence, transition.entry
+    held = _pass_fence(tx, fence, entry, outcomes=0)
+    entry = replace(
+        entry,
+        status=StepStatus.PENDING,
+        seq=None,
+        ready_at=held.now + transition.retry_in,
+        started_at=entry.started_at or held.now,
+        finished_at=None,
+    )
+    _write(tx, fence, held, entry)
+    return Committed(entry=entry, now=held.now, status=held.status)
+
+
+def _fire(tx: Transactions, transition: Fire) -> Committed:
+    fence, entry = transition.fence, transition.entry
+    held = _pass_fence(tx, fence, entry, outcomes=1)
+    entry = _as_asked(held, entry)
+    if entry.ready_at is not None and entry.ready_at > held.now:
+        raise RolledBack(NotYet(now=held.now))
+    return _outcome(tx, fence, held, replace(entry, status=StepStatus.COMPLETED))[0]
+
+
+def _receive(tx: Transactions, transition: Receive) -> Committed:
+    fence, entry = transition.fence, transition.entry
+    held = _pass_fence(tx, fence, entry, outcomes=1)
+    entry = _as_asked(held, entry)
+    mailbox = events(tx.alias).filter(workflow_run=fence.id, name=entry.event)
+    oldest = mailbox.filter(consumed_by__isnull=True).annotate(text=raw("payload"))
+    event = oldest.order_by("pk").values_list("pk", "text").first()
+    if event is None:
+        if entry.ready_at is None or entry.ready_at > held.now:
+            raise RolledBack(NotYet(now=held.now))
+        late = replace(entry, status=StepStatus.FAILED, error=transition.timeout_error)
+        return _outcome(tx, fence, held, late)[0]
+    taken = replace(entry, status=StepStatus.COMPLETED, value=event[1])
+    committed, pk = _outcome(tx, fence, held, taken)
+    events(tx.alias).filter(pk=event[0]).update(consumed_by=pk, seen=True)
+    return committed
+
+
+class _Work:
+    """A user's function in the transaction; remembers what it raised itself."""
+
+    def __init__(self, transition: Atomic) -> None:
+        self._transition = transition
+        self._error: Union[BaseException, None] = None
+
+    def apply(self, tx: Transactions) -> Committed:
+        """The user's writes first: the run row is then locked for milliseconds only."""
+        fence, entry = self._transition.fence, self._transition.entry
+        try:
+            value = self._transition.work()
+        except BaseException as error:
+            self._error = error
+            raise
+        entry = replace(entry, status=StepStatus.COMPLETED, value=value)
+        held = _pass_fence(tx, fence, entry, outcomes=1)
+        return _outcome(tx, fence, held, entry)[0]
+
+    def raised(self, error: BaseException) -> bool:
+        """Whether the error is the user's own."""
+        return error is self._error
+
+
+# --- after a COMMIT whose answer was lost
+
+
+def _written(tx: Transactions, transition: Commit) -> Union[Committed, None]:
+    """The step row of this very transition, if it is there: only its holder has the epoch."""
+    fence, entry = transition.fence, transition.entry
+    row = runs(tx.alias).filter(pk=fence.id).values_list("generation", "status").first()
+    if row is None:
+        return None
+    mine = steps(tx.alias).filter(
+        workflow_run=fence.id, generation=row[0], key=entry.key, series=entry.series
+    )
+    for found in read_entries(mine.filter(epoch=fence.epoch, attempts=entry.attempt)):
+        if found.is_outcome != isinstance(transition, Attempted):
+            started = found.finished_at or found.started_at
+            assert started is not None, "every row has times"
+            return Committed(entry=found, now=started, status=RunStatus(row[1]))
+    return None

@@ -1,0 +1,200 @@
+"""What comes from outside of a run: its start, signals, events, the end that somebody asked for.
+
+Trigger, event and cancel join a transaction of the caller, so they must not fail in it: an
+error of the database would break it on PostgreSQL. Conflicts are found by looking.
+"""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import Any, Union
+from uuid import UUID
+
+from django.db.models import F
+
+from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.transitions import (
+    Cancel,
+    Cancelled,
+    Conflict,
+    JournalUnavailable,
+    Over,
+    SendEvent,
+    Signal,
+    Signalled,
+    Trigger,
+    Triggered,
+)
+from django_hookflow.journals.orm_rows import (
+    OPEN,
+    events,
+    raw,
+    runs,
+    signal_columns,
+    waiting_for,
+)
+from django_hookflow.journals.orm_transactions import RolledBack, Transactions
+from django_hookflow.models import Encoded, WorkflowEvent, WorkflowRun
+
+EVENT = "event:"
+
+# --- TRIGGER
+
+
+def trigger(tx: Transactions, transition: Trigger) -> Union[Triggered, Conflict]:
+    return tx.run("trigger", partial(_trigger, tx, transition), durable=False)
+
+
+def _trigger(tx: Transactions, transition: Trigger) -> Union[Triggered, Conflict]:
+    now = tx.now()
+    due = transition.not_before if transition.not_before is not None else now + transition.delay
+    row = WorkflowRun(
+        id=transition.id,
+        run_id=transition.run_id,
+        workflow_id=transition.workflow_id,
+        version=transition.version,
+        seed=transition.seed,
+        data=Encoded(transition.data),
+        status=RunStatus.PENDING.value,
+        wake_n=1,
+        owed_at=now,
+        due_at=due,
+        deadline=None if transition.timeout is None else due + transition.timeout,
+        created_at=now,
+    )
+    WorkflowRun._base_manager.using(tx.alias).bulk_create([row], ignore_conflicts=True)
+    if transition.run_id == str(transition.id):
+        return Triggered(id=transition.id, created=True)  # nobody else can have it
+    return _compared(tx, transition)
+
+
+def _compared(tx: Transactions, transition: Trigger) -> Union[Triggered, Conflict]:
+    found = runs(tx.alias).filter(run_id=transition.run_id).annotate(text=raw("data"))
+    row = found.values_list("pk", "workflow_id", "text").first()
+    if row is None:
+        # REPEATABLE READ in the caller's transaction: it was written after the snapshot.
+        raise JournalUnavailable(f"run {transition.run_id!r} is there, but not to be seen yet")
+    id, workflow_id, data = row
+    if (workflow_id, data) != (transition.workflow_id, transition.data):
+        return Conflict(workflow_id=workflow_id)
+    return Triggered(id=id, created=id == transition.id)
+
+
+# --- SIGNAL
+
+
+def signal(tx: Transactions, transition: Signal) -> Signalled:
+    return tx.run("signal", partial(_signal, tx, transition))
+
+
+def _signal(tx: Transactions, transition: Signal) -> Signalled:
+    if not _move_mailbox(tx, transition.id, transition.wait):
+        return Signalled(owed=False)
+    if transition.wait.startswith(EVENT):
+        name = transition.wait[len(EVENT) :]
+        unseen = events(tx.alias).filter(workflow_run=transition.id, name=name, seen=False)
+        unseen.update(seen=True)
+    return Signalled(owed=_owes(tx, transition.id))
+
+
+def _move_mailbox(tx: Transactions, id: UUID, wait: str) -> bool:
+    run = runs(tx.alias).filter(pk=id, status__in=OPEN)
+    return bool(run.update(**signal_columns(waiting_for(wait), tx.now())))
+
+
+def _owes(tx: Transactions, id: UUID) -> bool:
+    return bool(runs(tx.alias).filter(pk=id, owed_at__isnull=False).exists())
+
+
+# --- EVENT
+
+
+def send_event(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over]:
+    if not tx.in_transaction():
+        # One of its own makes a repeat after an unknown COMMIT harmless.
+        dedup_id = transition.dedup_id or f"auto:{uuid.uuid4().hex}"
+        body = partial(_event_and_signal, tx, transition, dedup_id)
+        return tx.run("event", body)
+    answer = tx.run("event", partial(_event_in_transaction, tx, transition), durable=False)
+    if isinstance(answer, Signalled):
+        later = Signal(id=transition.id, wait=EVENT + transition.name)
+        tx.connection.on_commit(lambda: _signal_after_commit(tx, later), robust=True)
+    return answer
+
+
+def _event_and_signal(
+    tx: Transactions, transition: SendEvent, dedup_id: str
+) -> Union[Signalled, Over]:
+    if not _move_mailbox(tx, transition.id, EVENT + transition.name):
+        raise RolledBack(Over(status=_status(tx, transition.id)))
+    if transition.dedup_id is not None and _sent_before(tx, transition):
+        raise RolledBack(Signalled(owed=False))
+    _insert_event(tx, transition, dedup_id, seen=True)
+    return Signalled(owed=_owes(tx, transition.id))
+
+
+def _event_in_transaction(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over]:
+    status = _status(tx, transition.id)
+    if status is None or status in TERMINAL:
+        return Over(status=status)
+    _insert_event(tx, transition, transition.dedup_id, seen=False)
+    return Signalled(owed=True)
+
+
+def _signal_after_commit(tx: Transactions, transition: Signal) -> None:
+    """The event is stored: whatever happens here, the sweeper signals for unseen ones."""
+    signal(tx, transition)
+
+
+def _sent_before(tx: Transactions, transition: SendEvent) -> bool:
+    sent = events(tx.alias).filter(workflow_run=transition.id, dedup_id=transition.dedup_id)
+    return bool(sent.exists())
+
+
+def _insert_event(
+    tx: Transactions, transition: SendEvent, dedup_id: Union[str, None], *, seen: bool
+) -> None:
+    row = WorkflowEvent(
+        workflow_run_id=transition.id,
+        name=transition.name,
+        payload=Encoded(transition.payload),
+        dedup_id=dedup_id,
+        seen=seen,
+        created_at=tx.now(),
+    )
+    WorkflowEvent._base_manager.using(tx.alias).bulk_create([row], ignore_conflicts=True)
+
+
+def _status(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
+    status = runs(tx.alias).filter(pk=id).values_list("status", flat=True).first()
+    return None if status is None else RunStatus(status)
+
+
+# --- CANCEL
+
+
+def cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
+    def landed() -> Union[Cancelled, None]:
+        status = _status(tx, transition.id)
+        return Cancelled() if status is RunStatus.CANCELLED else None
+
+    body = partial(_cancel, tx, transition)
+    return tx.run("cancel", body, durable=False, landed=landed)
+
+
+def _cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
+    ended: dict[str, Any] = {
+        "epoch": F("epoch") + 1,
+        "status": RunStatus.CANCELLED.value,
+        "lease_until": None,
+        "due_at": None,
+        "owed_at": None,
+        "waits": "",
+        "blocked": "",
+        "blocked_n": 0,
+        "finished_at": tx.now(),
+    }
+    if runs(tx.alias).filter(pk=transition.id, status__in=OPEN).update(**ended):
+        return Cancelled()
+    return Over(status=_status(tx, transition.id))

@@ -1,0 +1,323 @@
+"""The rows: a run, its journal, its mailbox, its tags, and the library's own marks.
+
+The run row is the truth and a message only a hint: whether, who and what is decided by one
+conditional UPDATE of it. Only the journals write these tables; everybody else reads, and
+controls a run through its methods, which are one-line calls to a port.
+
+Longer than 250 lines because one model is one list of columns.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.db import models
+from django.utils import timezone
+
+from django_hookflow.core import ports
+from django_hookflow.core.entries import ACTIVE, ErrorRecord, RunStatus, StepStatus
+from django_hookflow.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    TextColumn = models.TextField[Any, Any]
+else:
+    TextColumn = models.TextField
+
+#: What ``WorkflowRun.status_now`` says of a run whose holder let its lease run out.
+LOST = "lost"
+
+
+class Encoded(str):
+    """Text that is encoded already: a column takes it as it is."""
+
+    __slots__ = ()
+
+
+class ValueField(TextColumn):
+    """A value, stored as the codec's text and decoded when it is read.
+
+    What the codec cannot read without the workflow's annotations (an enum member) or not at
+    all is given as :class:`Encoded` text, so that one broken value never hides a whole row.
+    The journals select the text itself and decode nothing.
+    """
+
+    def from_db_value(self, value: str | None, *_: object) -> Any:
+        if value is None:
+            return None
+        try:
+            return ports.codec().decode(value)
+        except SerializationError:
+            return Encoded(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        if value is None or hasattr(value, "resolve_expression"):
+            return value
+        return str(value) if isinstance(value, Encoded) else ports.codec().encode(value)
+
+
+class ErrorField(TextColumn):
+    """Why something failed: reads as ``None`` or ``{"type", "message", "step"}``."""
+
+    def from_db_value(self, value: str | None, *_: object) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        record = read_error(value)
+        return {"type": record.type, "message": record.message, "step": record.step}
+
+    def get_prep_value(self, value: Any) -> Any:
+        if isinstance(value, ErrorRecord):
+            value = value.to_dict()
+        return json.dumps(value) if isinstance(value, dict) else value
+
+
+def read_error(text: str) -> ErrorRecord:
+    """What the column holds; text that is no record becomes the message of one."""
+    try:
+        stored = json.loads(text)
+    except ValueError:
+        stored = None
+    return ErrorRecord.from_dict(stored if isinstance(stored, dict) else {"message": text})
+
+
+def choices_of(statuses: type[RunStatus] | type[StepStatus]) -> list[tuple[str, str]]:
+    return [(status.value, status.value) for status in statuses]
+
+
+class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
+    """Runs."""
+
+    def active(self) -> WorkflowRunQuerySet:
+        """Pending, running, suspended or cancelling: somebody will look at them again."""
+        rows: WorkflowRunQuerySet = self.filter(status__in=ACTIVE)
+        return rows
+
+
+class WorkflowRun(models.Model):
+    """One run of a workflow, and its handle.
+
+    ``data``, ``result`` and ``state`` read as values; ``error`` as ``None`` or
+    ``{"type", "message", "step"}``. Change a run through its methods only.
+    """
+
+    Status: ClassVar = RunStatus
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    # Compared exactly: on MariaDB and MySQL these two take a binary db_collation.
+    run_id = models.CharField(max_length=128, unique=True)
+    workflow_id = models.CharField(max_length=255)
+    version = models.CharField(max_length=255, blank=True, default="")
+    seed = models.BigIntegerField(default=0)
+    generation = models.PositiveIntegerField(default=0)
+    parent = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        default=None,
+        on_delete=models.SET_NULL,
+        related_name="children",
+        # A constraint would make InnoDB lock the parent's row for the insert of a child.
+        db_constraint=False,
+    )
+
+    status = models.CharField(
+        max_length=16, choices=choices_of(RunStatus), default=RunStatus.PENDING.value
+    )
+    epoch = models.PositiveIntegerField(
+        default=0, help_text="Fencing token: grows with every claim, cancel and retry."
+    )
+    lease_until = models.DateTimeField(null=True, blank=True)
+    lease_w = models.PositiveBigIntegerField(default=0)
+    due_at = models.DateTimeField(
+        null=True, blank=True, help_text="The latest time at which somebody must look."
+    )
+    deadline = models.DateTimeField(null=True, blank=True)
+    wake_n = models.PositiveBigIntegerField(default=0)
+    owed_at = models.DateTimeField(
+        null=True, blank=True, help_text="Set: wake-up number wake_n still has to be published."
+    )
+    signals = models.PositiveBigIntegerField(default=0)
+    seq = models.PositiveBigIntegerField(default=0, help_text="Number of recorded outcomes.")
+    waits = models.TextField(blank=True, default="")
+    nudges = models.PositiveIntegerField(default=0)
+    nudged_at = models.DateTimeField(null=True, blank=True)
+    deaths = models.PositiveIntegerField(default=0)
+    blocked = models.TextField(
+        blank=True, default="", help_text="Why the run cannot go on; empty if it can."
+    )
+    blocked_n = models.PositiveIntegerField(default=0)
+
+    data = ValueField(null=True, blank=True)
+    result = ValueField(null=True, blank=True)
+    error = ErrorField(null=True, blank=True)
+    state = ValueField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = WorkflowRunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "workflow run"
+        verbose_name_plural = "workflow runs"
+        ordering = ["-id"]  # a uuid7: newest first, and the primary key's own index
+        # Plain indexes: MySQL silently skips conditional ones.
+        indexes = [
+            models.Index(fields=["status", "due_at"], name="hookflow_run_due"),
+            models.Index(fields=["owed_at"], name="hookflow_run_owed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} {self.run_id}"
+
+    @property
+    def status_now(self) -> str:
+        """``status``, but "lost" for a running one whose holder let its lease run out.
+
+        Compares with this process's clock; nothing but the display depends on it.
+        """
+        if self.status != RunStatus.RUNNING:
+            return str(self.status)
+        now: datetime = timezone.now()
+        return str(self.status) if self.lease_until and self.lease_until >= now else LOST
+
+    def cancel(self, compensate: bool = True) -> None:
+        """End the run: no further step starts, a step that is executing is not recorded.
+
+        Raises ``RunFinished`` if it is over already.
+        """
+        ports.controls().cancel(self.pk, compensate=compensate)
+
+    async def acancel(self, compensate: bool = True) -> None:
+        """:meth:`cancel` for async code."""
+        await ports.controls().acancel(self.pk, compensate=compensate)
+
+    def get_result(self, timeout: float = 0) -> Any:
+        """What the workflow returned; with a timeout, wait so many seconds for it.
+
+        Raises ``RunNotFinished``, ``RunFailed``, ``RunCancelled``, or ``TimeoutError`` when a
+        timeout was given and ran out.
+        """
+        return ports.controls().get_result(self.pk, timeout=timeout)
+
+    async def aget_result(self, timeout: float = 0) -> Any:
+        """:meth:`get_result` for async code."""
+        return await ports.controls().aget_result(self.pk, timeout=timeout)
+
+
+class WorkflowStep(models.Model):
+    """One step of a run's journal; a completed or failed row is never changed."""
+
+    Status: ClassVar = StepStatus
+
+    id = models.BigAutoField(primary_key=True)
+    workflow_run = models.ForeignKey(WorkflowRun, on_delete=models.CASCADE, related_name="steps")
+    generation = models.PositiveIntegerField(default=0)
+    key = models.CharField(max_length=220)  # exact as run_id is: step_id#n
+    series = models.PositiveIntegerField(default=0)
+    step_id = models.CharField(max_length=200)
+    occurrence = models.PositiveIntegerField(default=1)
+    seq = models.PositiveBigIntegerField(null=True, blank=True)
+    requested_seq = models.PositiveBigIntegerField(default=0)
+    kind = models.CharField(max_length=16)
+    call = models.TextField(blank=True, default="")
+    args_sha = models.CharField(max_length=64, blank=True, default="")
+    event = models.CharField(max_length=200, blank=True, default="")
+    status = models.CharField(
+        max_length=16, choices=choices_of(StepStatus), default=StepStatus.PENDING.value
+    )
+    superseded = models.BooleanField(default=False)
+    attempts = models.PositiveIntegerField(default=0)
+    wake_at = models.DateTimeField(null=True, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+    result = ValueField(null=True, blank=True)
+    error = ErrorField(null=True, blank=True)
+    undo = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "workflow step"
+        verbose_name_plural = "workflow steps"
+        ordering = ["id"]
+        constraints = [
+            # The second barrier behind the fence: one outcome per step, whoever writes it.
+            models.UniqueConstraint(
+                fields=["workflow_run", "generation", "key", "series"], name="hookflow_step_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class WorkflowEvent(models.Model):
+    """An event in a run's mailbox."""
+
+    id = models.BigAutoField(primary_key=True)
+    workflow_run = models.ForeignKey(
+        WorkflowRun,
+        on_delete=models.CASCADE,
+        related_name="events",
+        # A constraint would make InnoDB lock the run's row, inside the sender's transaction.
+        db_constraint=False,
+    )
+    name = models.CharField(max_length=200)
+    payload = ValueField(null=True, blank=True)
+    dedup_id = models.CharField(max_length=255, null=True, blank=True)
+    consumed_by = models.ForeignKey(
+        WorkflowStep,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="consumed_events",
+    )
+    seen = models.BooleanField(default=False, db_index=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "workflow event"
+        verbose_name_plural = "workflow events"
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workflow_run", "dedup_id"], name="hookflow_event_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class WorkflowTag(models.Model):
+    """A word by which runs are found."""
+
+    id = models.BigAutoField(primary_key=True)
+    workflow_run = models.ForeignKey(WorkflowRun, on_delete=models.CASCADE, related_name="tags")
+    key = models.CharField(max_length=100)
+    value = models.CharField(max_length=200)
+
+    class Meta:
+        verbose_name = "workflow tag"
+        verbose_name_plural = "workflow tags"
+        indexes = [models.Index(fields=["key", "value"], name="hookflow_tag_value")]
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
+
+
+class HookflowMark(models.Model):
+    """When something happened last: the last sweep; a ``jti`` that was accepted."""
+
+    id = models.BigAutoField(primary_key=True)
+    key = models.CharField(max_length=255, unique=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "hookflow mark"
+        verbose_name_plural = "hookflow marks"
+
+    def __str__(self) -> str:
+        return self.key

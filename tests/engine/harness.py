@@ -1,0 +1,190 @@
+"""A world for engine tests: the real driver over the in-memory journal and transport.
+
+Time is real time plus what was skipped: a wait for nothing but time is skipped at once, a
+wait beside executing steps is real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from asgiref.sync import ThreadSensitiveContext
+
+from django_hookflow.core.codec import JSONCodec
+from django_hookflow.core.hints import hint_of
+from django_hookflow.core.messages import Wake, parse_message
+from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.core.transitions import Trigger
+from django_hookflow.engine.calls import CallClients
+from django_hookflow.engine.driver import Answer, Driver, Limits
+from django_hookflow.engine.leases import LeaseKeeper
+from django_hookflow.engine.publishing import publish_owed
+from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.journals.base import no_crash
+from django_hookflow.journals.memory import MemoryJournal
+from django_hookflow.transports.memory import MemoryTransport
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+class SkippingClock:
+    """Real time plus what was skipped."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.skipped = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() - self._began + self.skipped
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.monotonic())
+
+    def skip(self, seconds: float) -> None:
+        self.skipped += max(0.0, seconds)
+
+    async def wait(self, event: asyncio.Event, seconds: float | None, *, busy: bool) -> None:
+        if not busy and seconds is not None:
+            self.skip(seconds)
+            return
+        waiter = asyncio.ensure_future(event.wait())
+        await asyncio.wait({waiter}, timeout=seconds)
+        waiter.cancel()
+
+
+class Function:
+    """A workflow as the driver sees it."""
+
+    def __init__(self, fn: Any, retry: RetryPolicy | None = None) -> None:
+        self.fn = fn
+        self.retry = retry
+        self.is_async = asyncio.iscoroutinefunction(fn)
+        self.result_hint = hint_of(fn)
+
+
+class World:
+    """One process's engine; ``restart`` makes another over the same journal."""
+
+    def __init__(self, crash: Any = no_crash, **limits: Any) -> None:
+        self.clock = SkippingClock()
+        self.journal = MemoryJournal(self.clock.now, crash=crash)
+        self.transport = MemoryTransport()
+        self.workflows: dict[str, Function] = {}
+        self.events: list[Any] = []
+        self.answers: list[Answer] = []
+        self.messages = 0
+        self.limits = Limits(
+            **{
+                "delivery_seconds": 20.0,
+                "lease": timedelta(seconds=60),
+                "max_value_bytes": 1 << 20,
+                "max_delay": timedelta(days=7),
+                "retry": RetryPolicy(jitter=False),
+                **limits,
+            }
+        )
+        self._executor = ThreadPoolExecutor(max_workers=8)
+        self.driver = self._driver()
+
+    def _driver(self) -> Driver:
+        return Driver(
+            journal=self.journal,
+            transport=self.transport,
+            find=lambda workflow_id, version: self.workflows.get(workflow_id),
+            codec=JSONCodec,
+            limits=lambda: self.limits,
+            pool=lambda: self._executor,
+            keeper=LeaseKeeper(self.journal, lambda: self.limits.lease),
+            clock=self.clock,
+            observe=self.events.append,
+            clients=CallClients(),
+        )
+
+    def trigger(self, fn: Any, data: Any = None, *, run_id: str | None = None, **more: Any) -> Any:
+        name = fn.__qualname__
+        self.workflows[name] = Function(fn, **more)
+        id = uuid.uuid4()
+        self.journal.trigger(
+            Trigger(
+                id=id,
+                run_id=run_id or str(id),
+                workflow_id=name,
+                version="",
+                seed=secrets.randbits(60),
+                data=JSONCodec().encode({} if data is None else data),
+            )
+        )
+        publish_owed(
+            self.journal, self.transport, id, max_delay=self.limits.max_delay
+        )
+        return id
+
+    async def deliver(
+        self, run: Any, wake: int, stop: StopSign | None = None, **options: Any
+    ) -> Answer:
+        async with ThreadSensitiveContext():  # as the view does
+            answer = await self.driver.deliver(run, wake, stop=stop or StopSign(), **options)
+        self.answers.append(answer)
+        return answer
+
+    async def deliver_next(self) -> Answer:
+        """Deliver the oldest message, skipping its delay; redeliver it on a 503."""
+        message = self.transport.messages.pop(0)
+        self.messages += 1
+        self.clock.skip(message.delay)
+        wake = parse_message(message.body.encode())
+        assert isinstance(wake, Wake)
+        while True:
+            answer = await self.deliver(wake.run, wake.number)
+            if answer.status != 503:
+                return answer
+            self.clock.skip(answer.retry_after or 12)
+
+    async def drain(self, limit: int = 50) -> None:
+        """Deliver until no message is left."""
+        for _ in range(limit):
+            if not self.transport.messages:
+                return
+            await self.deliver_next()
+        raise AssertionError(f"still messages after {limit} deliveries")
+
+    def run(self, fn: Any, data: Any = None, **more: Any) -> Any:
+        """Trigger and drive to the end; returns the run's row."""
+
+        async def whole() -> Any:
+            id = self.trigger(fn, data, **more)
+            await self.drain()
+            return id
+
+        return self.row(asyncio.run(whole()))
+
+    def row(self, id: Any) -> Any:
+        """The run's row, its result decoded."""
+        [found] = [run for run in self.journal.runs() if run.id == id]
+        return Row(found)
+
+    def steps(self) -> list[Any]:
+        """The journal of the only run, in the order of outcomes."""
+        [run] = self.journal.runs()
+        return sorted(self.journal.steps(run.id), key=lambda step: step.seq or 1 << 60)
+
+
+class Row:
+    """A run's row with its result decoded."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run, name)
+
+    @property
+    def result(self) -> Any:
+        text = self._run.result
+        return None if text is None else JSONCodec().decode(text)
