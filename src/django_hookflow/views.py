@@ -15,7 +15,7 @@ from uuid import UUID
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIRequest
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 
@@ -48,7 +48,6 @@ NEWER = Answer(status=503, note="message of a newer version", retry_after=30)
 NOT_OURS = Answer(status=489, note="no message of ours")
 
 
-@transaction.non_atomic_requests
 async def webhook(request: HttpRequest) -> HttpResponse:
     """Take one delivery of QStash."""
     if request.method != "POST":
@@ -62,6 +61,9 @@ async def webhook(request: HttpRequest) -> HttpResponse:
     return _response(await _answer(body, lasting_loop=isinstance(request, ASGIRequest)))
 
 
+# On every alias, not on "default" alone: a delivery is many transactions, never one.
+for _alias in connections:
+    transaction.non_atomic_requests(using=_alias)(webhook)
 # Attributes, because the decorators of Django 4.2 do not know async views. QStash does not log
 # in and has no CSRF cookie; the signature is what admits it.
 webhook.csrf_exempt = True  # type: ignore[attr-defined]

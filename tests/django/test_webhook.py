@@ -67,7 +67,11 @@ def flow(request):
 def deliver(request):
     if request.param == "wsgi":
         return lambda body, token=None, **more: post(Client(), body, token, **more)
-    return async_to_sync(lambda body, token=None, **more: apost(AsyncClient(), body, token, **more))
+
+    async def over_asgi(body, token=None, **more):
+        return await apost(AsyncClient(), body, token, **more)
+
+    return async_to_sync(over_asgi)
 
 
 def bodies(run_id):
@@ -101,9 +105,9 @@ def test_only_post(method):
     assert response["Allow"] == "POST"
 
 
-def tampered(body, url=URL, **claims):
+def tampered(raw, url=URL, **claims):
     now = int(time.time())
-    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).decode()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(raw).digest()).decode()
     full = {
         "iss": "Upstash", "sub": url, "iat": now, "nbf": now, "exp": now + 300,
         "jti": "jwt_x", "body": digest, **claims,

@@ -7,16 +7,13 @@ trigger and every delivery does a share of the same.
 from __future__ import annotations
 
 import argparse
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import connections
 
 from django_hookflow.cli.reading import telling
+from django_hookflow.cli.stopping import StopSignals, stop_signals
 from django_hookflow.cli.terminal import Terminal, one_line
 from django_hookflow.conf import options as settings
 from django_hookflow.runtime import runtime
@@ -52,7 +49,7 @@ def handle(terminal: Terminal, **options: Any) -> None:
     if every is None:
         _print(terminal, *_pass(), as_json=options["json"])
         return
-    with _told_to_stop() as stop:
+    with stop_signals() as stop:
         _loop(terminal, every, stop, as_json=options["json"], all_passes=options["verbosity"] > 1)
 
 
@@ -64,10 +61,10 @@ def _pass() -> tuple[int, int]:
 
 
 def _loop(
-    terminal: Terminal, every: float, stop: threading.Event, *, as_json: bool, all_passes: bool
+    terminal: Terminal, every: float, stop: StopSignals, *, as_json: bool, all_passes: bool
 ) -> None:
     told = ""
-    while not stop.is_set():
+    while not stop.came:
         try:
             sent, owed = _pass()
         except CommandError as error:
@@ -80,8 +77,8 @@ def _loop(
             if sent or owed or all_passes:
                 _print(terminal, sent, owed, as_json=as_json)
         # Between passes no connection is held.
-        connections.close_all()
-        stop.wait(every)
+        runtime.journal.close_thread()
+        stop.sleep(every)
 
 
 def _print(terminal: Terminal, sent: int, owed: int, *, as_json: bool) -> None:
@@ -93,21 +90,3 @@ def _print(terminal: Terminal, sent: int, owed: int, *, as_json: bool) -> None:
     else:
         terminal.line("Nothing was owed or overdue.")
     terminal.stream.flush()
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; the handlers there were come back afterwards."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals are the main thread's; nobody can interrupt this one
-        return
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
