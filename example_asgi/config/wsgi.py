@@ -1,4 +1,8 @@
-"""For gunicorn: ``gunicorn --chdir example_asgi config.wsgi``. Async workflows run there too."""
+"""For gunicorn: ``gunicorn --chdir example_asgi --threads 8 config.wsgi``.
+
+Async workflows run there too. Threads, because a run calls the payment API, which the same process
+serves: with a single one it would wait for itself.
+"""
 
 import os
 

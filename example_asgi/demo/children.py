@@ -38,11 +38,21 @@ class Child:
     def wait_until_it_listens(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            self.check()
-            with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port), 1):
+            if self.listens():
                 return
             time.sleep(0.02)
         raise ChildError(self._told(f"does not listen on port {self.port}"))
+
+    @property
+    def is_started(self) -> bool:
+        return self.process is not None
+
+    def listens(self) -> bool:
+        """Whether it takes connections; raises if it has ended by itself."""
+        self.check()
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port), 1):
+            return True
+        return False
 
     def check(self) -> None:
         """Raise if it has ended by itself."""
@@ -70,22 +80,27 @@ class Child:
         return f"{self.name} {what}; the last it said (all of it: {self.log}):\n{said}"
 
 
-def free_port(wanted: int) -> int:
-    """``wanted`` if nobody has it, or any free one for 0; raises :class:`ChildError`."""
-    with socket.socket() as probe:
-        # As the servers do it: what was closed a moment ago is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, wanted))
-        except OSError as error:
-            raise ChildError(f"port {wanted} cannot be used: {error.strerror}") from None
-        return int(probe.getsockname()[1])
+def free_ports(*wanted: int) -> list[int]:
+    """Each wanted port if nobody has it, any free one for 0; raises :class:`ChildError`."""
+    with contextlib.ExitStack() as held:  # until all are chosen, so that no two are the same
+        return [_hold(held.enter_context(socket.socket()), port) for port in wanted]
 
 
-def qstash(port: int, logs: Path, time_scale: float) -> Child:
+def _hold(probe: socket.socket, wanted: int) -> int:
+    # As the servers do it: what was closed a moment ago is free.
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((LOOPBACK, wanted))
+        probe.listen()  # with that option only a listening socket keeps others away
+    except (OSError, OverflowError) as error:
+        raise ChildError(f"port {wanted} cannot be used: {error}") from None
+    return int(probe.getsockname()[1])
+
+
+def qstash(port: int, logs: Path) -> Child:
     """The local QStash server."""
     command = [sys.executable, "-m", "django_hookflow.devserver", "--host", LOOPBACK]
-    command += ["--port", str(port), "--time-scale", f"{time_scale:g}"]
+    command += ["--port", str(port)]
     return Child(
         name="the local QStash server", command=command, port=port, log=logs / "qstash.log"
     )

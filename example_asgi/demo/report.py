@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import httpx
 from django.conf import settings
-from django.db.models import Count, Q
 from orders import ledger
 from payments.models import ApiRequest, Charge
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from demo.watch import RunNow
 
 DECLINED = "card-declined"
+BUSY, LOST = 503, 504
 #: More than a demo sends; the server gives so many log entries at once.
 MOST_EVENTS = 1000
 
@@ -26,18 +27,19 @@ class Facts:
     """Counted where the journal has no say: at QStash, at the provider, in the ledger."""
 
     messages: Counter[str]
-    charges: dict[str, int]
-    requests: dict[str, int]
+    charges: Counter[str]
+    answers: dict[str, list[int]]
     bodies: Counter[tuple[str, str]]
 
 
 def collect() -> Facts:
-    charges = Charge.objects.values("order").annotate(paid_times=Count("id", filter=Q(paid=True)))
-    requests = ApiRequest.objects.values("order").annotate(times=Count("id"))
+    answers: dict[str, list[int]] = defaultdict(list)
+    for order, answer in ApiRequest.objects.values_list("order", "answer"):
+        answers[order].append(answer)
     return Facts(
         messages=_messages(),
-        charges={row["order"]: row["paid_times"] for row in charges},
-        requests={row["order"]: row["times"] for row in requests},
+        charges=Counter(Charge.objects.filter(paid=True).values_list("order", flat=True)),
+        answers=answers,
         bodies=ledger.bodies(),
     )
 
@@ -57,29 +59,44 @@ def _messages() -> Counter[str]:
 
 
 def table(runs: list[RunNow], facts: Facts) -> Table:
-    drawn = Table(title="Results", title_justify="left")
-    for name in ("run", "workflow", "status", "result"):
-        drawn.add_column(name)
-    for name in ("steps", "attempts", "seconds", "messages", "charged", "pay requests"):
+    drawn = Table(title="Results", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("run", no_wrap=True)
+    drawn.add_column("workflow", no_wrap=True)
+    drawn.add_column("status", overflow="fold")
+    for name in ("steps", "attempts", "seconds", "messages", "charged"):
         drawn.add_column(name, justify="right")
+    drawn.add_column("payment API")
     for run in runs:
         drawn.add_row(
             run.run_id,
             run.workflow,
-            run.status,
-            _outcome(run) or run.error,
+            run.status if run.status == (said := _outcome(run)) else f"{run.status} ({said})",
             str(len(run.steps)),
             str(sum(step.attempts for step in run.steps)),
             f"{run.seconds:.1f}",
             str(facts.messages[run.pk]),
-            f"{facts.charges.get(run.order, 0)} x",
-            str(facts.requests.get(run.order, 0)),
+            f"{facts.charges[run.order]} x",
+            ", ".join(map(str, facts.answers[run.order])),
         )
     return drawn
 
 
 def _outcome(run: RunNow) -> str:
-    return str(run.result.get("status", "")) if isinstance(run.result, dict) else ""
+    return str(run.result.get("status")) if isinstance(run.result, dict) else run.error
+
+
+def stories(facts: Facts) -> list[str]:
+    """What the payment API's bad moments led to, order by order."""
+    told = []
+    for order, answers in facts.answers.items():
+        if LOST in answers:
+            told.append(
+                f"order {order}: the answer to its charge was lost ({LOST}). The retry went out "
+                f"under the same idempotency key: charged {facts.charges[order]} time."
+            )
+        elif BUSY in answers:
+            told.append(f"order {order}: the payment API was busy ({BUSY}), the step was retried.")
+    return told
 
 
 def problems(runs: list[RunNow], facts: Facts) -> list[str]:
@@ -90,7 +107,7 @@ def problems(runs: list[RunNow], facts: Facts) -> list[str]:
         if run.status != "completed" or _outcome(run) != expected:
             found.append(f"{run.run_id} should be {expected}, but is {run.status}: {run.error}")
         due = 0 if run.card == DECLINED else 1
-        charged = facts.charges.get(run.order, 0)
+        charged = facts.charges[run.order]
         if charged != due:
             found.append(f"order {run.order} was charged {charged} times instead of {due}")
     return found

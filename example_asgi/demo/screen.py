@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -19,11 +20,17 @@ STYLES = {
     "executing": "bold cyan",
     "sleeping": "blue",
     "retrying": "yellow",
+    "interrupted": "bold yellow",
     "waiting": "dim",
     "running": "cyan",
     "suspended": "blue",
     "lost": "bold yellow",
 }
+
+
+BETWEEN = " | "
+#: A terminal with so many lines has room for lines between the runs.
+ROOMY = 34
 
 
 class Screen(Protocol):
@@ -57,14 +64,15 @@ class LiveScreen:
         self._live.stop()
 
     def show(self, runs: list[RunNow]) -> None:
-        self._live.update(_table(runs), refresh=True)
+        roomy = self._live.console.height >= ROOMY
+        self._live.update(_table(runs, roomy), refresh=True)
 
     def say(self, text: str) -> None:
         self._live.console.print(Text(text, style="bold yellow"))
 
 
-def _table(runs: list[RunNow]) -> Table:
-    table = Table(expand=True, show_lines=True, pad_edge=False)
+def _table(runs: list[RunNow], roomy: bool) -> Table:
+    table = Table(expand=True, show_lines=roomy, pad_edge=False)
     table.add_column("run", no_wrap=True)
     table.add_column("status", no_wrap=True, width=9)
     table.add_column("steps", ratio=1)
@@ -72,35 +80,44 @@ def _table(runs: list[RunNow]) -> Table:
     for run in runs:
         name = Text.assemble(run.run_id, "\n", (run.workflow, "dim"))
         status = Text(run.status, style=STYLES.get(run.status, ""))
-        table.add_row(name, status, _steps(run), f"{run.seconds:.1f} s")
+        table.add_row(name, status, _Steps(run), f"{run.seconds:.1f} s")
     return table
 
 
-def _steps(run: RunNow) -> Text:
-    chips = [
-        # Non-breaking blanks, so that a line ends between two steps and never inside one.
-        Text(describe(step).replace(" ", "\N{NO-BREAK SPACE}"), style=STYLES[step.state])
-        for step in run.steps
-    ]
-    text = Text("  ").join(chips)
-    if run.error:
-        text.append(f"\n{run.error}", style="red")
-    return text
+@dataclass(frozen=True)
+class _Steps:
+    """A run's steps in as many lines as they need; a line ends between two, never inside one."""
+
+    run: RunNow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        line = Text()
+        for step in self.run.steps:
+            words = describe(step)
+            if line and len(line) + len(BETWEEN) + len(words) > options.max_width:
+                yield line
+                line = Text()
+            line.append(BETWEEN if line else "").append(words, style=STYLES[step.state])
+        yield line
+        if self.run.error:
+            yield Text(self.run.error, style="red")
 
 
 def describe(step: StepNow) -> str:
     """One step in a few words."""
-    tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
-    if step.state == "sleeping":
-        return f"{step.name} (sleeps, {step.remaining or 0:.1f} s left)"
-    if step.state == "retrying":
-        return f"{step.name} (attempt {step.attempts} failed, again in {step.remaining or 0:.1f} s)"
-    if step.state == "executing":
-        return f"{step.name} (executing, attempt {step.attempts + 1})"
-    if step.state == "waiting":
-        return f"{step.name} (waiting)"
-    word = "slept" if step.kind == "sleep" else "done" if step.state == "completed" else "FAILED"
-    return f"{step.name} ({word}, {step.seconds or 0:.2f} s{tries})"
+    left = f"in {step.remaining:.1f} s" if step.remaining else "any moment"
+    took = f"{step.seconds or 0:.2f} s" + (f", attempt {step.attempts}" * (step.attempts > 1))
+    ended = "slept" if step.kind == "sleep" else "ok"
+    told = {
+        "sleeping": f"asleep, wakes {left}",
+        "retrying": f"attempt {step.attempts} failed, again {left}",
+        "executing": f"attempt {step.attempts + 1} executes",
+        "interrupted": f"attempt {step.attempts + 1} was cut off",
+        "waiting": "waits",
+        "failed": f"FAILED, {took}",
+        "completed": f"{ended} {took}",
+    }
+    return f"{step.name}: {told[step.state]}"
 
 
 class PlainScreen:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import signal
 import sys
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stage(options.port, options.qstash_port) as set_up:
             return _show(set_up, console, options)
     except ChildError as error:
-        console.print(Text(f"The demo cannot go on: {error}"), soft_wrap=True)
+        _tell(console, f"The demo cannot go on: {error}")
         return 1
     except KeyboardInterrupt:
         console.print("Ended.")
@@ -62,7 +61,6 @@ def _show(set_up: Stage, console: Console, options: argparse.Namespace) -> int:
     from demo.screen import LiveScreen, PlainScreen
 
     console.print(f"Web server {set_up.web_url}   local QStash {set_up.qstash_url}")
-    _place_orders()
     screen = LiveScreen(console) if console.is_terminal else PlainScreen(console)
     with screen:
         kill = _watch(set_up, screen, kill=options.kill)
@@ -76,42 +74,27 @@ def _show(set_up: Stage, console: Console, options: argparse.Namespace) -> int:
     return code
 
 
-def _place_orders() -> None:
-    """Six orders: half of them from sync code, half from async code, of both workflows."""
-    from orders.models import Product  # models exist once Django is set up
-    from orders.placing import aplace_order, place_order
-
-    tea, pot, cups = Product.objects.order_by("sku").in_bulk(field_name="sku").values()
-    place_order(tea, "fulfil_order_async", customer="ada@example.com", quantity=2)
-    place_order(pot, "process_order", customer="grace@example.com")
-    place_order(cups, "fulfil_order_async", customer="alan@example.com", card="card-declined")
-
-    async def place_more() -> None:
-        await aplace_order(cups, "fulfil_order_async", customer="edsger@example.com", quantity=3)
-        await aplace_order(tea, "process_order", customer="barbara@example.com", quantity=4)
-        await aplace_order(pot, "fulfil_order_async", customer="donald@example.com")
-
-    asyncio.run(place_more())
-
-
 def _watch(set_up: Stage, screen: Any, *, kill: bool) -> Any:
     """Look until all runs are over; returns the act of killing, if there was one."""
+    from demo.customers import Customers  # models exist once Django is set up
     from demo.kill import Kill
     from demo.watch import look
 
+    customers = Customers()
     act = Kill(web=set_up.web, screen=screen) if kill else None
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
+        customers.tick()
         runs = look()
         screen.show(runs)
         if act is not None:
             act.tick(runs)
-        else:
-            set_up.web.check()
-        set_up.qstash.check()
-        if all(run.is_over for run in runs):
+        for child in (set_up.web, set_up.qstash):
+            child.check()
+        if not customers.waiting and all(run.is_over for run in runs):
             break
         time.sleep(LOOK_EVERY)
+    screen.show(look())
     return act
 
 
@@ -121,17 +104,24 @@ def _conclude(console: Console, kill: Any) -> int:
 
     runs, facts = look(), report.collect()
     console.print(report.table(runs, facts))
+    for line in report.stories(facts):
+        _tell(console, f"Note: {line}")
     found = report.problems(runs, facts)
     found += kill.problems() if kill else report.repeated(runs, facts)
     for problem in found:
-        console.print(Text(f"WRONG: {problem}", style="bold red"), soft_wrap=True)
+        _tell(console, f"WRONG: {problem}", "bold red")
     if found:
         return 1
     for line in kill.evidence() if kill else ():
-        console.print(Text(f"OK: {line}", style="green"), soft_wrap=True)
+        _tell(console, f"OK: {line}", "green")
     done = f"OK: all {len(runs)} runs ended as expected, and nobody was charged twice."
-    console.print(Text(done, style="bold green"), soft_wrap=True)
+    _tell(console, done, "bold green")
     return 0
+
+
+def _tell(console: Console, text: str, style: str = "") -> None:
+    # On a terminal a line ends between two words; in a file nobody wants it to end at all.
+    console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
 
 
 def _where_to_look(console: Console, set_up: Stage) -> None:
@@ -142,8 +132,8 @@ def _where_to_look(console: Console, set_up: Stage) -> None:
         ("One run", "python3 example_asgi/manage.py hookflow show order-1"),
         ("Logs", f"{set_up.web.log.parent}"),
     ):
-        console.print(Text(f"{what:<16} {where}"), soft_wrap=True)
-    console.print("Ctrl-C ends it.")
+        _tell(console, f"{what:<16} {where}")
+    _tell(console, "Ctrl-C ends it.")
 
 
 def _stay(set_up: Stage, console: Console) -> None:

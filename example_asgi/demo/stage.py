@@ -12,15 +12,13 @@ from pathlib import Path
 
 import bootstrap
 
-from demo.children import LOOPBACK, Child, ChildError, free_port, qstash, web
+from demo.children import LOOPBACK, Child, ChildError, free_ports, qstash, web
 from django_hookflow.devserver.config import DEFAULT_CURRENT_KEY, DEFAULT_NEXT_KEY, DEFAULT_TOKEN
 
 VAR = Path(__file__).resolve().parent.parent / "var"
-#: A killed holder's run is taken over once its lease has run out.
+#: A killed holder's run is taken over once its lease has run out. QStash is asked to deliver again
+#: 5 s after a first failure, so that already the first redelivery can take the run over.
 LEASE_SECONDS = 5
-#: QStash delivers again 12.2 s after a first failure. Twice as fast is 6.1 s, just after the lease
-#: has run out: the very first redelivery after a kill can take the run over.
-TIME_SCALE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +37,11 @@ def stage(port: int, qstash_port: int) -> Iterator[Stage]:
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder), contextlib.ExitStack() as ends:
         _sweep(folder)
-        ports = free_port(port), free_port(qstash_port)
+        ports = free_ports(port, qstash_port)
         environment = _environment(folder, *ports)
         os.environ.update(environment)
-        written = "".join(f"{name}={value}\n" for name, value in environment.items())
-        (folder / "demo.env").write_text(written)
-        broker, server = qstash(ports[1], folder, TIME_SCALE), web(ports[0], folder)
+        _write_down(folder / "demo.env", environment, ends)
+        broker, server = qstash(ports[1], folder), web(ports[0], folder)
         for child in (broker, server):
             ends.callback(child.end)
             child.start()
@@ -95,6 +92,12 @@ def _environment(folder: Path, web_port: int, qstash_port: int) -> dict[str, str
         "DJANGO_HOOKFLOW_LEASE_SECONDS": str(LEASE_SECONDS),
         "ORDERS_PAYMENTS_URL": f"http://{LOOPBACK}:{web_port}/payments/charges/",
     }
+
+
+def _write_down(path: Path, environment: dict[str, str], ends: contextlib.ExitStack) -> None:
+    """For ``manage.py`` in another terminal, as long as the demo runs."""
+    path.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+    ends.callback(path.unlink, missing_ok=True)
 
 
 def _database() -> str:

@@ -22,7 +22,7 @@ OVER = ("completed", "failed", "cancelled")
 
 @dataclass(frozen=True, kw_only=True)
 class StepNow:
-    """``state``: completed, failed, executing, sleeping, retrying or waiting."""
+    """``state``: completed, failed, executing, interrupted, sleeping, retrying or waiting."""
 
     name: str
     kind: str
@@ -67,10 +67,10 @@ def look() -> list[RunNow]:
 def _run(row: WorkflowRun, order: Order, bodies: Counter[tuple[str, str]], now: datetime) -> RunNow:
     steps = [_step(step, bodies[str(order.pk), step.step_id], now) for step in row.steps.all()]
     known = {step.name for step in steps}
-    if row.status == "running":
-        for (of, name), count in bodies.items():
-            if of == str(order.pk) and name not in known:
-                steps.append(StepNow(name=name, kind="", state="executing", attempts=count - 1))
+    state = {"running": "executing", "lost": "interrupted"}.get(row.status_now, "")
+    for of, name in bodies:
+        if state and of == str(order.pk) and name not in known:
+            steps.append(StepNow(name=name, kind="", state=state, attempts=0))
     return RunNow(
         pk=str(row.pk),
         run_id=row.run_id,
@@ -92,12 +92,17 @@ def _step(row: WorkflowStep, bodies: int, now: datetime) -> StepNow:
         kind=row.kind,
         state=_state(row, bodies, remaining),
         attempts=row.attempts,
-        seconds=(row.finished_at - row.started_at).total_seconds()
-        if row.finished_at and row.started_at
-        else None,
+        seconds=_between(row.started_at, row.finished_at),
         remaining=max(remaining, 0.0) if remaining is not None else None,
         error=row.error["message"] if row.error else "",
     )
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    if start is None or end is None:
+        return None
+    # The two may be told by two clocks.
+    return max((end - start).total_seconds(), 0.0)
 
 
 def _state(row: WorkflowStep, bodies: int, remaining: float | None) -> str:

@@ -21,9 +21,9 @@ def validate_order(order_id):
     """The facts that the rest of the workflow needs; refuses what can never be fulfilled."""
     ledger.note(order_id)
     order = Order.objects.select_related("product").get(pk=order_id)
-    if order.quantity < 1:
+    if not 1 <= order.quantity <= order.product.stock:
         # No retry makes a wrong order right.
-        raise TerminalError(f"order {order_id} is for {order.quantity} pieces")
+        raise TerminalError(f"{order.quantity} of {order.product.stock} pieces are ordered")
     return {
         "order": str(order.pk),
         "customer": order.customer,
@@ -83,13 +83,13 @@ def fulfill_order(order_id, payment):
     ledger.note(order_id)
     time.sleep(settings.ORDERS_CARRIER_SECONDS)
     with transaction.atomic():
-        order = Order.objects.get(pk=order_id)
-        shipment, created = Shipment.objects.get_or_create(
-            order=order, defaults={"tracking": _tracking()}
-        )
-        if created:  # else an earlier attempt came this far and died before it was recorded
+        # True for one attempt only: should this body run again after a crash, it changes nothing.
+        first = Order.objects.filter(pk=order_id, status=Order.Status.PLACED)
+        if first.update(status=Order.Status.SHIPPED):
+            order = Order.objects.get(pk=order_id)
             Product.objects.filter(pk=order.product_id).update(stock=F("stock") - order.quantity)
-            Order.objects.filter(pk=order_id).update(status=Order.Status.SHIPPED)
+            Shipment.objects.create(order=order, tracking=_tracking())
+        shipment = Shipment.objects.get(order_id=order_id)
     return {"tracking": shipment.tracking, "charge": payment["data"]["charge"]}
 
 

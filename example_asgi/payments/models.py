@@ -17,7 +17,11 @@ class Charge(models.Model):
         ordering = ["id"]
 
     def __str__(self):
-        return f"{self.amount_cents / 100:.2f} for order {self.order}"
+        return f"{self.amount} for order {self.order}"
+
+    @property
+    def amount(self):
+        return f"{self.amount_cents / 100:.2f} EUR"
 
 
 class ApiRequest(models.Model):

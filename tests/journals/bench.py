@@ -23,7 +23,7 @@ from django_hookflow.core.transitions import (
 from django_hookflow.journals.memory import MemoryJournal
 from django_hookflow.journals.memory_rows import MemoryRun
 from django_hookflow.journals.orm import OrmJournal
-from django_hookflow.journals.orm_rows import events, raw, read_entries, runs, steps
+from django_hookflow.journals.orm_rows import events, pack_waits, raw, read_entries, runs, steps
 from django_hookflow.models import read_error
 
 LEASE = timedelta(seconds=60)
@@ -87,9 +87,7 @@ class Bench:
 
     def suspended(self, *waits: str, due: Any = None, **facts: Any) -> uuid.UUID:
         id, fence = self.held()
-        answer = self.journal.suspend(
-            Suspend(fence=fence, seen=0, due=due, waits=waits, **facts)
-        )
+        answer = self.journal.suspend(Suspend(fence=fence, seen=0, due=due, waits=waits, **facts))
         assert isinstance(answer, Suspended)
         if answer.owed:
             self.journal.published(id, 2)
@@ -205,6 +203,8 @@ class OrmBench(Bench):
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         if "parent" in facts:
             facts["parent_id"] = facts.pop("parent")
+        if "waits" in facts:
+            facts["waits"] = pack_waits(facts["waits"])
         assert runs(self.alias).filter(Q(pk=id)).update(**facts) == 1
 
     def add_unseen_event(self, id: uuid.UUID, name: str) -> None:

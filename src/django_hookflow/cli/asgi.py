@@ -9,37 +9,56 @@ import logging
 import os
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
-import django
 from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 from django.utils.module_loading import import_string
 
-__all__ = ["application"]
+from django_hookflow.conf import DEV_OVERRIDES, options
+
+__all__ = ["application", "let_deliveries_in", "show_logs"]
 
 ROOT = "django_hookflow"
 
+#: What an empty ALLOWED_HOSTS stands for under DEBUG.
+_THIS_MACHINE = (".localhost", "127.0.0.1", "[::1]")
+
 
 def _application() -> Any:
-    django.setup()
-    if os.environ.get("HOOKFLOW_DEV_OVERRIDES") and settings.DEBUG is True:
-        show_logs()
+    developing = bool(os.environ.get(DEV_OVERRIDES)) and settings.DEBUG is True
+    if developing:
+        let_deliveries_in()
     path = getattr(settings, "ASGI_APPLICATION", None)
     served = import_string(path.replace(":", ".")) if path else get_asgi_application()
+    if developing:
+        # After that: whatever sets Django up applies the project's LOGGING, and may do so twice.
+        show_logs()
     if settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
         return ASGIStaticFilesHandler(served)
     return served
 
 
+def let_deliveries_in() -> None:
+    """Admit what comes over plain http from this machine in the name of the public domain.
+
+    A delivery carries that domain's Host header, as it does in production. Only this process's
+    settings change.
+    """
+    host = urlsplit(options.domain).hostname or ""
+    settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, *_THIS_MACHINE, host]
+    settings.SECURE_SSL_REDIRECT = False
+
+
 def show_logs() -> None:
-    """Make this package's INFO lines appear, whatever the project's ``LOGGING`` says of them."""
+    """Make this package's INFO lines appear, and the server's, whatever ``LOGGING`` says."""
     logger = logging.getLogger(ROOT)
     for name, known in logging.root.manager.loggerDict.items():
-        # Our modules were imported before the project's LOGGING was applied, which disables
-        # every logger that exists unless it says otherwise.
-        if isinstance(known, logging.Logger) and (name + ".").startswith(f"{ROOT}."):
+        # They were made before the project's LOGGING was applied, which disables every logger
+        # that exists unless it says otherwise.
+        if isinstance(known, logging.Logger) and name.partition(".")[0] in (ROOT, "uvicorn"):
             known.disabled = False
     if not logger.isEnabledFor(logging.INFO):
         logger.setLevel(logging.INFO)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import IO
 
 from django_hookflow.cli.terminal import Terminal
@@ -40,9 +41,7 @@ class Children:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def start(
-        self, name: str, style: str, command: Sequence[str], env: Mapping[str, str]
-    ) -> None:
+    def start(self, name: str, style: str, command: Sequence[str], env: Mapping[str, str]) -> None:
         """Start a child whose lines are printed behind ``name``."""
         self._width = max(self._width, len(name))
         process = subprocess.Popen(  # noqa: S603  # our own modules, no shell
@@ -98,8 +97,10 @@ class Children:
     def _print(self, name: str, style: str, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                # A child's own escape sequences are meant: it prints for this terminal.
-                self.say(name, style, line.rstrip("\r\n"))
+                # A child's own escape sequences are meant: it prints for this terminal. And if
+                # nobody reads ours any more, the child must not block on a full pipe.
+                with suppress(OSError):
+                    self.say(name, style, line.rstrip("\r\n"))
 
 
 def _send(process: subprocess.Popen[str], number: signal.Signals) -> None:

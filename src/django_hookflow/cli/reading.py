@@ -1,4 +1,4 @@
-"""Reading runs for a subcommand; what goes wrong becomes a ``CommandError`` that says what to do."""
+"""Reads runs for a subcommand; what goes wrong becomes a ``CommandError``: what to do."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _trouble(error: Exception) -> str:
 def find_run(name: str) -> WorkflowRun:
     """The run with this ``run_id``; log lines may name it by its key, which is taken too."""
     runs = WorkflowRun.objects.using(options.database)
-    run = runs.filter(run_id=name).first()
+    run: WorkflowRun | None = runs.filter(run_id=name).first()
     if run is None and (key := _uuid(name)) is not None:
         run = runs.filter(pk=key).first()
     if run is None:

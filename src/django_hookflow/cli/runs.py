@@ -68,12 +68,10 @@ def handle(terminal: Terminal, **options: Any) -> None:
         terminal.line((f"The {limit} newest; --limit shows more.", "dim"))
 
 
-def _chosen(
-    statuses: Sequence[str], workflow: str | None, now: datetime
-) -> WorkflowRunQuerySet:
+def _chosen(statuses: Sequence[str], workflow: str | None, now: datetime) -> WorkflowRunQuerySet:
     done = Q(steps__status=StepStatus.COMPLETED.value, steps__superseded=False)
     # Values may be large, cost decoding, and are not shown in a list.
-    runs = (
+    runs: WorkflowRunQuerySet = (
         WorkflowRun.objects.using(settings.database)
         .defer("data", "result", "state")
         .annotate(steps_done=Count("steps", filter=done))

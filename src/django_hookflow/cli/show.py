@@ -13,7 +13,7 @@ from django.utils import timezone
 from django_hookflow.cli.columns import GAP, Column, Columns
 from django_hookflow.cli.reading import find_run, journaled, pending_of, telling, to_json
 from django_hookflow.cli.terminal import Terminal, one_line, shortened
-from django_hookflow.cli.wording import STATUS_STYLES, label, length, moment, next_wake, why
+from django_hookflow.cli.wording import STATUS_STYLES, cause, label, length, moment, next_wake, why
 from django_hookflow.conf import options as settings
 from django_hookflow.core.entries import TERMINAL, WAITS, StepStatus
 from django_hookflow.models import WorkflowRun, WorkflowStep
@@ -149,7 +149,7 @@ def _detail(step: WorkflowStep) -> str:
     elif step.status == StepStatus.PENDING and step.event:
         parts.append(f'waits for event "{step.event}"')
     if step.error:
-        parts.append(f"{step.error['type']}: {step.error['message']}")
+        parts.append(cause(step.error))
     if step.result is not None:
         parts.append(repr(step.result))
     return "; ".join(parts)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 
 from django_hookflow.core.entries import ACTIVE, Kind, RunStatus
 from django_hookflow.models import LOST, WorkflowRun, WorkflowStep
 
-__all__ = ["STATUS_STYLES", "label", "length", "moment", "next_wake", "why"]
+__all__ = ["STATUS_STYLES", "cause", "label", "length", "moment", "next_wake", "why"]
 
 STATUS_STYLES = {
     "completed": "green",
@@ -74,7 +75,7 @@ def why(run: WorkflowRun, pending: Sequence[WorkflowStep], now: datetime) -> str
         case RunStatus.COMPLETED:
             return f"completed{_took(run)}"
         case RunStatus.FAILED:
-            return f"failed{_took(run)}{_cause(run)}"
+            return f"failed{_took(run)}{_failure(run)}"
         case RunStatus.CANCELLED:
             return f"was cancelled{_took(run)}"
         case RunStatus.PAUSED:
@@ -88,7 +89,7 @@ def why(run: WorkflowRun, pending: Sequence[WorkflowStep], now: datetime) -> str
 
 
 def _looked_at(run: WorkflowRun, now: datetime) -> str:
-    return f"; looked at again {_when(run.due_at, now)}" if run.due_at else ""
+    return f"; looked at again at {_when(run.due_at, now)}" if run.due_at else ""
 
 
 def _took(run: WorkflowRun) -> str:
@@ -97,10 +98,17 @@ def _took(run: WorkflowRun) -> str:
     return f" after {length(run.finished_at - (run.started_at or run.created_at))}"
 
 
-def _cause(run: WorkflowRun) -> str:
-    error = run.error or {}
-    step = f' at step "{error["step"]}"' if error.get("step") else ""
-    return f"{step}: {error.get('type')}: {error.get('message')}" if error else ""
+def cause(error: Mapping[str, Any]) -> str:
+    """An error as a traceback's last line has it, but without the module."""
+    kind = str(error["type"]).rpartition(".")[2]
+    return f"{kind}: {error['message']}" if kind else str(error["message"])
+
+
+def _failure(run: WorkflowRun) -> str:
+    if not run.error:
+        return ""
+    step = f' at step "{run.error["step"]}"' if run.error["step"] else ""
+    return f"{step}: {cause(run.error)}"
 
 
 def _waits(run: WorkflowRun, pending: Sequence[WorkflowStep], now: datetime) -> str:
@@ -124,9 +132,9 @@ def _pending(step: WorkflowStep, now: datetime) -> str:
     if step.kind == Kind.EVENT:
         return f'waits in {name} for event "{step.event}"{until}'
     if step.attempts and step.wake_at is not None:
-        cause = f": {step.error['message']}" if step.error else ""
+        told = f": {cause(step.error)}" if step.error else ""
         again = _when(step.wake_at, now)
-        return f"tries {name} again at {again} after {step.attempts} failed attempt(s){cause}"
+        return f"tries {name} again at {again} after {step.attempts} failed attempt(s){told}"
     return f"waits for {step.kind} {name}{until}"
 
 

@@ -41,10 +41,10 @@ class Command(BaseCommand):
         SUBCOMMANDS[options["subcommand"]].handle(terminal, **options)
 
 
-def _django_options() -> argparse.ArgumentParser:
+def _django_options() -> CommandParser:
     """Django's own options, so that they may also be written behind the subcommand."""
     # Suppressed when absent: a subparser's defaults would overwrite what stood before it.
-    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    options = CommandParser(add_help=False, argument_default=argparse.SUPPRESS)
     for name in ("--settings", "--pythonpath"):
         options.add_argument(name, help=argparse.SUPPRESS)
     options.add_argument("-v", "--verbosity", type=int, help=argparse.SUPPRESS)

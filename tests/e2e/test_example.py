@@ -1,0 +1,81 @@
+"""``python3 example_asgi``, as a newcomer starts it: what it promises is what it prints."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: The demo itself takes 12 and 18 seconds; the rest is for a machine that does more.
+PATIENCE = 120
+
+pytestmark = pytest.mark.slow
+
+
+def demo(folder: Path, *arguments: str) -> str:
+    """What it prints; a folder of its own keeps it apart from a demo that somebody looks at."""
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "example_asgi"), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ, "ORDERS_VAR": str(folder)},
+    )
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+def test_once_ends_when_all_runs_ended_as_expected(tmp_path: Path) -> None:
+    said = demo(tmp_path, "--once")
+
+    assert "OK: all 6 runs ended as expected, and nobody was charged twice." in said
+    # The provider's bad moments are part of the show.
+    assert re.search(r"Note: order \d+: the payment API was busy \(503\)", said)
+    assert re.search(r"Note: order \d+: the answer to its charge was lost \(504\)", said)
+    assert "order-3 is completed" in re.sub(" +", " ", said)
+    assert re.search(r"order-3 .* completed \(declined\) ", said)
+    # Two workflows of six and four steps, one wait each: two messages.
+    assert re.search(r"order-1 +fulfil_order_async +completed +6 +\d+ +[\d.]+ +2 +1 x", said)
+    assert re.search(r"order-2 +process_order +completed +4 +\d+ +[\d.]+ +2 +1 x", said)
+
+
+def test_a_killed_web_server_repeats_nothing_that_was_recorded(tmp_path: Path) -> None:
+    said = demo(tmp_path, "--once", "--kill")
+
+    killed = re.search(
+        r"Killed the web server \(SIGKILL\) while (order-\d+) was being charged", said
+    )
+    assert killed
+    assert "The web server is back." in said
+    assert f"OK: {killed[1]} finished although its web server was killed" in said
+    assert "OK: What was recorded did not run again: validate, reserve of" in said
+    assert re.search(r"OK: Order \d+ was charged 1 time, by [2-9] requests under 1 idemp", said)
+    assert "OK: all 7 runs ended as expected, and nobody was charged twice." in said
+
+
+def test_a_second_demo_does_not_take_the_first_ones_database_away(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "example_asgi")]
+    environment = {**os.environ, "ORDERS_VAR": str(tmp_path)}
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert first.stdout
+        assert any("Web server http://127.0.0.1:" in line for line in first.stdout)
+        second = subprocess.run(
+            [*command, "--once"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment,
+        )
+    finally:
+        first.terminate()
+        first.stdout.close()
+        first.wait(PATIENCE)
+
+    assert second.returncode == 1
+    assert "another demo is running" in second.stdout

@@ -1,0 +1,126 @@
+"""A process that ends at a named point leaves the state of before, or of after; no other."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from django_hookflow.core.entries import Kind, RunStatus
+from django_hookflow.core.transitions import (
+    Atomic,
+    Attempted,
+    Cancel,
+    Claim,
+    Finish,
+    Fire,
+    Rearm,
+    Receive,
+    Record,
+    Release,
+    SendEvent,
+    Signal,
+    Suspend,
+    Trigger,
+)
+from django_hookflow.journals.base import CRASH_POINTS
+from tests.journals.bench import LEASE, SECOND, START, Bench, Crash, entry, outcome, sleep
+from tests.journals.test_commit import LATE
+
+pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
+
+TRANSITIONS = list(dict.fromkeys(point.partition(":")[0] for point in CRASH_POINTS))
+PREPARED = UUID("01890000-0000-7000-8000-000000000001")
+
+
+def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
+    """A run, and the one transition that is to be interrupted."""
+    journal = bench.journal
+    if name == "trigger":
+        facts = {"workflow_id": "w", "version": "", "seed": 1, "data": "1"}
+        return PREPARED, lambda: journal.trigger(Trigger(id=PREPARED, run_id="r", **facts))
+    if name in {"claim", "published", "rearm", "nudge"}:
+        id = bench.start()
+        calls: dict[str, Callable[[], Any]] = {
+            "claim": lambda: journal.claim(Claim(id=id, wake=1, lease=LEASE)),
+            "published": lambda: journal.published(id, 1),
+            "rearm": lambda: journal.rearm(Rearm(id=id, wake=1)),
+            "nudge": lambda: journal.nudge(overdue=SECOND, limit=5),
+        }
+        if name == "nudge":
+            journal.published(id, 1)
+            bench.pass_time(hours=1)
+        return id, calls[name]
+    if name in {"signal", "event"}:
+        id = bench.suspended("event:paid")
+        send = SendEvent(id=id, name="paid", payload="1")
+        signal = Signal(id=id, wait="event:paid")
+        return id, lambda: journal.send_event(send) if name == "event" else journal.signal(signal)
+    id, fence = bench.held()
+    if name == "receive":
+        bench.send(id, "1")
+    wait = entry("a", Kind.EVENT, event="paid")
+    parts: dict[str, tuple[Callable[[Any], Any], Any]] = {
+        "record": (journal.commit, Record(fence=fence, entry=outcome("a"))),
+        "attempted": (
+            journal.commit,
+            Attempted(fence=fence, entry=entry("a", attempt=1), retry_in=SECOND),
+        ),
+        "atomic": (
+            journal.commit,
+            Atomic(fence=fence, entry=outcome("a", Kind.ATOMIC), work=lambda: "1"),
+        ),
+        "fire": (journal.commit, Fire(fence=fence, entry=sleep("a", START))),
+        "receive": (journal.commit, Receive(fence=fence, entry=wait, timeout_error=LATE)),
+        "suspend": (
+            journal.suspend,
+            Suspend(fence=fence, seen=0, due=SECOND, pending=(sleep("a", START),)),
+        ),
+        "release": (journal.release, Release(fence=fence)),
+        "finish": (
+            journal.finish,
+            Finish(fence=fence, status=RunStatus.COMPLETED, result="1"),
+        ),
+        "cancel": (journal.cancel, Cancel(id=id)),
+    }
+    apply, transition = parts[name]
+    return id, lambda: apply(transition)
+
+
+def state(bench: Bench, id: UUID) -> Any:
+    return None if bench.journal.look(id) is None else bench.everything(id)
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_crash_leaves_before_or_after(bench: Bench, name: str) -> None:
+    id, call = prepare(bench, name)
+    before = state(bench, id)
+    for place in ("before", "inside"):
+        bench.crash_at = f"{name}:{place}"
+        with pytest.raises(Crash):
+            call()
+        assert state(bench, id) == before, place
+    # The next process does the same once more, and dies right after.
+    bench.crash_at = f"{name}:after"
+    bench.points.clear()
+    with pytest.raises(Crash):
+        call()
+    assert bench.points == [f"{name}:{place}" for place in ("before", "inside", "after")]
+    bench.crash_at = ""
+    assert state(bench, id) != before
+
+
+def test_crash_in_the_end_of_a_child_leaves_the_parent_alone(bench: Bench) -> None:
+    parent = bench.suspended("step:c#1")
+    child, fence = bench.held()
+    before = bench.everything(parent), bench.everything(child)
+    finish = Finish(fence=fence, status=RunStatus.COMPLETED, parent=parent)
+    bench.crash_at = "finish:inside"
+    with pytest.raises(Crash):
+        bench.journal.finish(finish)
+    assert (bench.everything(parent), bench.everything(child)) == before
+    bench.crash_at = "finish:after"
+    with pytest.raises(Crash):
+        bench.journal.finish(finish)
+    assert bench.run(parent).signals == 1
+    assert bench.run(child).status is RunStatus.COMPLETED
