@@ -13,7 +13,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from django.test import override_settings
+
 from django_hookflow.devserver.server import DevServer
+from django_hookflow.registry import registry
 
 DOMAIN = "https://app.example"
 WEBHOOK = f"{DOMAIN}/hookflow/"
@@ -34,7 +37,7 @@ class Deployment:
         self.folder = folder
         self.port = free_port()
         self.devserver = DevServer(
-            rewrite={DOMAIN: f"http://127.0.0.1:{self.port}"}, time_scale=20
+            rewrite={DOMAIN: f"http://127.0.0.1:{self.port}"}, time_scale=2.5
         )
         self.servers: list[subprocess.Popen[bytes]] = []
         self._alias = alias
@@ -53,6 +56,18 @@ class Deployment:
         self.devserver.__exit__(None, None, None)
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What this deployment's processes agree on."""
+        return {
+            "DJANGO_HOOKFLOW_DATABASE": self._alias,
+            "DJANGO_HOOKFLOW_DOMAIN": DOMAIN,
+            "QSTASH_URL": self.devserver.url,
+            "QSTASH_TOKEN": self.devserver.token,
+            "QSTASH_CURRENT_SIGNING_KEY": self.devserver.current_key,
+            "QSTASH_NEXT_SIGNING_KEY": self.devserver.next_key,
+        }
+
+    @property
     def environment(self) -> dict[str, str]:
         """What a process of this deployment is started with."""
         return {
@@ -60,13 +75,8 @@ class Deployment:
             "DJANGO_SETTINGS_MODULE": "tests.e2e.settings",
             "HOOKFLOW_TEST_CHILD": "1",
             "HOOKFLOW_LEDGER": str(self.ledger),
-            "DJANGO_HOOKFLOW_DATABASE": self._alias,
-            "DJANGO_HOOKFLOW_DOMAIN": DOMAIN,
-            "DJANGO_HOOKFLOW_LEASE_SECONDS": "2",
-            "QSTASH_URL": self.devserver.url,
-            "QSTASH_TOKEN": self.devserver.token,
-            "QSTASH_CURRENT_SIGNING_KEY": self.devserver.current_key,
-            "QSTASH_NEXT_SIGNING_KEY": self.devserver.next_key,
+            "DJANGO_HOOKFLOW_LEASE_SECONDS": "1",
+            **self.settings,
             **self._extra,
         }
 
@@ -97,14 +107,15 @@ class Deployment:
         *,
         crashing: bool = False,
     ) -> str:
-        """Start a run from a process of its own, as an application's request would.
-
-        ``crashing`` gives that process the deployment's crash point.
-        """
+        """Start a run; ``crashing`` does it in a process with the deployment's crash point."""
+        if not crashing:
+            with override_settings(**self.settings):
+                started: Any = registry.find(workflow_id, "")
+                return str(started.trigger(data, run_id=run_id))
         code = (
             "import django, json, sys; django.setup()\n"
-            + ("import tests.e2e.servers\n" if crashing else "")
-            + "from django_hookflow.registry import registry\n"
+            "import tests.e2e.servers\n"
+            "from django_hookflow.registry import registry\n"
             "workflow, data, run_id = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] or None\n"
             "print(registry.find(workflow, '').trigger(data, run_id=run_id))"
         )

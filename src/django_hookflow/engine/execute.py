@@ -81,6 +81,7 @@ class Executor:
     async def unit(self, job: Job, *, alone: bool) -> UnitEnd:
         """Execute and record one attempt; ``alone`` keeps ``def`` code on the own thread."""
         started = self.stopwatch.elapsed()
+        job.began = self.stopwatch.now()
         try:
             committed, delay, message = await self._attempt(job, alone=alone)
         except (Fenced, JournalUnavailable, asyncio.CancelledError) as error:
@@ -212,7 +213,7 @@ class Executor:
             requested_seq=job.requested,
             series=job.series,
             attempt=job.attempt + 1,
-            started_at=self.stopwatch.now(),
+            started_at=job.began,
         )
 
     async def _record_failure(

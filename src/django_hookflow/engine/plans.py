@@ -72,7 +72,7 @@ class Job:
     """A request that has to be executed, with the future that the body awaits.
 
     ``attempt`` counts the attempts that have ended; ``not_before`` is the journal's time at
-    which the next may begin.
+    which the next may begin, ``began`` that at which the present one did.
     """
 
     plan: Plan
@@ -83,6 +83,7 @@ class Job:
     future: asyncio.Future[Any]
     attempt: int = 0
     not_before: datetime | None = None
+    began: datetime | None = None
 
 
 @dataclass(slots=True, kw_only=True)
