@@ -82,7 +82,7 @@ class RunControls:
             await asyncio.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             pause = min(pause * 1.5, LONGEST_POLL)
 
-    def _check_waiting(self, timeout: float) -> None:
+    def _check_waiting(self, timeout: Any) -> None:
         refuse_in_body("waiting for a run's result", "a step of the workflow")
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
             raise ValueError(f"timeout is a number of seconds >= 0, not {timeout!r}")

@@ -3,7 +3,8 @@
 ::
 
     HookflowError
-    ├── ConfigurationError        a setting is missing or wrong: the operator (also ImproperlyConfigured)
+    ├── ConfigurationError        a setting is missing or wrong: the operator
+    │                             (also ImproperlyConfigured)
     ├── WorkflowDefinitionError   the code does what no workflow may: the author
     ├── NondeterminismError       code and journal do not fit: the author
     ├── SerializationError        a value that cannot be stored: the author

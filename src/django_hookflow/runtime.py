@@ -167,9 +167,7 @@ class Runtime:
             workflow_id=workflow.workflow_id,
             version=workflow.version,
             seed=secrets.randbits(62),
-            data=self.codec.encode(
-                {} if data is None else data, limit=options.max_value_bytes
-            ),
+            data=self.codec.encode({} if data is None else data, limit=options.max_value_bytes),
             delay=delay or timedelta(0),
             not_before=not_before,
         )
@@ -379,9 +377,7 @@ def _check_ready() -> None:
     _ = options.token, options.webhook_url
 
 
-def _check_start(
-    run_id: str | None, delay: timedelta | None, not_before: datetime | None
-) -> None:
+def _check_start(run_id: Any, delay: timedelta | None, not_before: Any) -> None:
     if run_id is not None and not isinstance(run_id, str):
         raise TypeError(f"run_id is a str, not {run_id!r}")
     if run_id is not None and not RUN_ID.fullmatch(run_id):

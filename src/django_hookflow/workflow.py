@@ -60,7 +60,8 @@ class Workflow(Generic[R]):
     def runs(self) -> QuerySet[WorkflowRun]:
         """Its runs."""
         model = apps.get_model("django_hookflow", "WorkflowRun")
-        return model._default_manager.filter(workflow_id=self.workflow_id)
+        runs: QuerySet[WorkflowRun] = model._default_manager.filter(workflow_id=self.workflow_id)
+        return runs
 
     def trigger(
         self,
@@ -122,9 +123,7 @@ def workflow(
     return lambda fn: _register(fn, workflow_id, retry)
 
 
-def _register(
-    fn: Callable[[Any], Any], workflow_id: str | None, retry: RetryPolicy | None
-) -> Workflow[Any]:
+def _register(fn: Any, workflow_id: Any, retry: Any) -> Workflow[Any]:
     if not inspect.isfunction(fn):
         raise WorkflowDefinitionError(f"@workflow decorates a def or async def, not {fn!r}")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
@@ -165,7 +164,7 @@ def _context_annotation(fn: Callable[[Any], Any]) -> Any:
     return typing.get_origin(annotation) or annotation
 
 
-def _delay(delay: Delay) -> timedelta | None:
+def _delay(delay: Any) -> timedelta | None:
     if delay is None or isinstance(delay, timedelta):
         return delay
     if isinstance(delay, bool) or not isinstance(delay, (int, float)):

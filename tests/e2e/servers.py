@@ -39,9 +39,7 @@ def install_crash() -> None:
         marker = Path(os.environ["HOOKFLOW_CRASH_ONCE"])
         # By its path: its models can be imported only once the apps are loaded.
         journal = import_string(JOURNAL)
-        runtime.journal = journal(
-            lambda: options.database, crash=KillAt(point, int(visit), marker)
-        )
+        runtime.journal = journal(lambda: options.database, crash=KillAt(point, int(visit), marker))
 
 
 asgi = get_asgi_application()

@@ -80,9 +80,7 @@ def test_either_colour_runs_under_either_server(deployment, alias, colour, serve
     assert set(deployment.bodies(run_id).values()) == {1}
 
 
-def test_a_kill_between_effect_and_record_repeats_that_body_and_no_other(
-    deployment, alias, colour
-):
+def test_a_kill_between_effect_and_record_repeats_that_body_and_no_other(deployment, alias, colour):
     server = deployment.serve()
     run_id = deployment.trigger(f"e2e.die.{colour}")
     server.wait(20)
@@ -102,8 +100,7 @@ def test_20_duplicates_of_one_delivery_at_once_run_each_body_once(deployment, al
         async with httpx.AsyncClient(timeout=30) as client:
             url = WEBHOOK.replace(DOMAIN, f"http://127.0.0.1:{deployment.port}")
             posts = (
-                client.post(url, content=body, headers=signed(deployment, body))
-                for _ in range(20)
+                client.post(url, content=body, headers=signed(deployment, body)) for _ in range(20)
             )
             return await asyncio.gather(*posts)
 
@@ -139,9 +136,7 @@ def test_a_stalled_holder_whose_lease_was_taken_over_cannot_write(deployment, al
 
 
 @pytest.mark.parametrize("point", ["atomic:inside@1", "atomic:after@1", "atomic:inside@2"])
-def test_atomic_rows_and_journal_agree_after_a_crash_around_commit(
-    alias, tmp_path, colour, point
-):
+def test_atomic_rows_and_journal_agree_after_a_crash_around_commit(alias, tmp_path, colour, point):
     crash = {"HOOKFLOW_CRASH": point, "HOOKFLOW_CRASH_ONCE": str(tmp_path / "crashed")}
     with Deployment(tmp_path, alias, **crash) as deployment:
         server = deployment.serve()

@@ -86,7 +86,8 @@ def test_a_call_is_made_once_and_its_answer_replayed(world, api):
         return response["data"]["id"]
 
     assert world.run(flow).result == 7
-    assert seen[0] == seen[1] and isinstance(seen[0], CallResponse)
+    assert seen[0] == seen[1]
+    assert isinstance(seen[0], CallResponse)
     assert seen[0].headers["content-type"] == "application/json"
     [(method, path, headers, body)] = api.requests
     assert (method, path, json.loads(body)) == ("POST", "/charge", {"amount": 5})
@@ -179,16 +180,19 @@ def test_a_header_of_the_user_s_wins(world, api):
     assert (headers["idempotency-key"], headers["x-a"]) == ("theirs", "b")
 
 
-@pytest.mark.parametrize("body", ["text", b"bytes", [1, 2], {"a": 1}, None])
-def test_bodies(world, api, body):
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        ("text", b"text"),
+        (b"bytes", b"bytes"),
+        ([1, 2], b"[1,2]"),
+        ({"a": "b"}, b'{"a":"b"}'),
+        (None, b""),
+    ],
+)
+def test_bodies(world, api, body, sent):
     world.run(calling(api.url, "POST", body))
-    sent = api.requests[0][3]
-    expected = {
-        str: lambda: body.encode(),
-        bytes: lambda: body,
-        type(None): lambda: b"",
-    }.get(type(body), lambda: json.dumps(body, separators=(",", ":")).encode())()
-    assert sent.replace(b" ", b"") == expected.replace(b" ", b"")
+    assert api.requests[0][3].replace(b" ", b"") == sent
 
 
 def test_set_cookie_is_not_journaled(world, api):

@@ -57,8 +57,8 @@ def test_runs_to_quiescence_and_gives_the_outer_loop_back():
 
 FOREIGN = {
     "asyncio.sleep": lambda: asyncio.sleep(0.1),
-    "wait_for": lambda: asyncio.wait_for(asyncio.get_running_loop().create_future(), 5),
-    "wait with a timeout": lambda: asyncio.wait([asyncio.get_running_loop().create_future()], timeout=1),
+    "wait_for": lambda: asyncio.wait_for(new_future(), 5),
+    "wait with a timeout": lambda: asyncio.wait([new_future()], timeout=1),
     "to_thread": lambda: asyncio.to_thread(print),
     "sync_to_async": lambda: sync_to_async(print)("x"),
     "open_connection": lambda: asyncio.open_connection("127.0.0.1", 1),
@@ -66,8 +66,12 @@ FOREIGN = {
 }
 
 
+def new_future():
+    return asyncio.get_running_loop().create_future()
+
+
 async def never():
-    await asyncio.get_running_loop().create_future()
+    await new_future()
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -81,7 +85,7 @@ def test_a_foreign_await_raises_at_once_and_says_what_to_do(name):
 
     task = run(body)
     assert task.done()
-    with pytest.raises(WorkflowDefinitionError, match="ctx.step.run") as caught:
+    with pytest.raises(WorkflowDefinitionError, match=r"ctx\.step\.run") as caught:
         task.result()
     assert str(caught.value) == FOREIGN_AWAIT
     assert reached == ["before"]

@@ -255,7 +255,8 @@ def test_a_value_that_cannot_be_stored_is_an_error_of_that_step(world, ran):
             return str(error)
 
     result = world.run(flow).result
-    assert "items" in result and "1" in result
+    assert "items" in result
+    assert "1" in result
     assert ran == [1]
 
 
@@ -326,7 +327,9 @@ def test_current_step_says_where_it_runs(world):
     run = world.run(flow, run_id="order-1")
     assert run.result[0] == "order-1"
     assert run.result[2:] == ["look", 1, 2]
-    assert len(keys) == 2 and len(set(keys)) == 1 and len(keys[0]) == 64
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    assert len(keys[0]) == 64
 
 
 def test_step_ids_may_repeat_in_a_loop(world, ran):

@@ -1,7 +1,7 @@
 """One journal under test with a clock that stands still, and its rows as plain values."""
 
 import uuid
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -116,6 +116,13 @@ class Bench:
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         raise NotImplementedError
 
+    def supersede(self, id: uuid.UUID) -> None:
+        """All its steps, as a retry does."""
+        raise NotImplementedError
+
+    def add_unseen_event(self, id: uuid.UUID, name: str) -> None:
+        raise NotImplementedError
+
     def everything(self, id: uuid.UUID) -> Any:
         return self.run(id), self.steps(id), self.mail(id)
 
@@ -153,16 +160,15 @@ class MemoryBench(Bench):
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         self.journal.alter(id, **facts)
 
+    def supersede(self, id: uuid.UUID) -> None:
+        rows = self.journal._stored.steps[id]
+        rows.update({key: replace(step, superseded=True) for key, step in rows.items()})
+
     def add_unseen_event(self, id: uuid.UUID, name: str) -> None:
         """As a sender leaves it that died between its commit and the signal."""
         self.send(id, '"lost"', name)
-        run = self.run(id)
-        tables = self.journal._stored
-        number = max(tables.events)
-        tables.events[number] = type(tables.events[number])(
-            **{**vars(tables.events[number]), "seen": False}
-        )
-        assert run.status in (RunStatus.SUSPENDED, RunStatus.PENDING)
+        events = self.journal._stored.events
+        events[max(events)] = replace(events[max(events)], seen=False)
 
 
 class OrmBench(Bench):
@@ -210,3 +216,6 @@ class OrmBench(Bench):
     def add_unseen_event(self, id: uuid.UUID, name: str) -> None:
         self.send(id, '"lost"', name)
         events(self.alias).filter(workflow_run=id, name=name).update(seen=False)
+
+    def supersede(self, id: uuid.UUID) -> None:
+        steps(self.alias).filter(workflow_run=id).update(superseded=True)

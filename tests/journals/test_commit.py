@@ -126,7 +126,9 @@ def test_paused_run_still_records_what_is_executing(bench: Bench, kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("lost", ["replaced", "released", "cancelled", "finished", "no lease"])
+@pytest.mark.parametrize(
+    "lost", ["replaced", "released", "cancelled", "finished", "no lease", "over"]
+)
 def test_fenced_commit_writes_nothing(bench: Bench, kind: str, lost: str) -> None:
     id, fence = bench.held()
     bench.record(fence, "before")
@@ -139,6 +141,8 @@ def test_fenced_commit_writes_nothing(bench: Bench, kind: str, lost: str) -> Non
         bench.journal.cancel(Cancel(id=id))
     elif lost == "finished":
         bench.journal.finish(Finish(fence=fence, status=RunStatus.COMPLETED, result="1"))
+    elif lost == "over":
+        bench.alter(id, status=RunStatus.FAILED)
     else:
         bench.alter(id, lease_until=None)
     before = bench.everything(id)

@@ -67,10 +67,11 @@ def test_event_of_any_name_wakes(bench: Bench, name: str) -> None:
     assert bench.send(id, "1", name) == Signalled(owed=True)
 
 
-def test_signal_during_a_lease_only_moves_the_mailbox(bench: Bench) -> None:
+@pytest.mark.parametrize("passed", [timedelta(seconds=30), LEASE])
+def test_signal_during_a_lease_only_moves_the_mailbox(bench: Bench, passed: timedelta) -> None:
     id, _ = bench.held()
     bench.alter(id, waits=("event:paid",))
-    bench.time = START + LEASE
+    bench.time = START + passed
     assert bench.send(id, "1") == Signalled(owed=False)
     run = bench.run(id)
     assert (run.signals, run.wake_n, run.due_at) == (1, 1, START + LEASE)

@@ -163,6 +163,16 @@ def test_claim_reads_the_journal_of_the_generation(bench: Bench) -> None:
     assert bench.claim(id).entries == ()
 
 
+def test_superseded_outcomes_are_kept_but_not_read(bench: Bench) -> None:
+    id, fence = bench.held()
+    old = bench.record(fence, "a", value="1").entry
+    bench.supersede(id)
+    new = bench.record(fence, "a", value="2", series=1).entry
+    bench.pass_time(seconds=61)
+    assert bench.claim(id).entries == (new,)
+    assert bench.steps(id) == (old, new)
+
+
 def sleeping(bench: Bench) -> uuid.UUID:
     """Four sleeps; by time b and c are due together, a before them, d much later."""
     at = START + timedelta(seconds=10)

@@ -125,9 +125,7 @@ class Replay:
         expected, got = _describe(entry.kind, entry.call), _describe(request.kind, request.call)
         if expected != got:
             return f"step {entry.key!r}: expected {expected}, got {got}"
-        repeated = max(
-            self._recorded_occurrences[entry.step_id], self._requested[entry.step_id]
-        )
+        repeated = max(self._recorded_occurrences[entry.step_id], self._requested[entry.step_id])
         if repeated > 1 and entry.args_sha != request.args_sha:
             return (
                 f"step {entry.key!r}: expected the arguments of the recorded call, got other ones; "

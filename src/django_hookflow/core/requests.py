@@ -24,14 +24,15 @@ class Request:
 
 
 def check_step_id(step_id: object) -> str:
-    """Return ``step_id`` or raise a :class:`ValueError` / :class:`TypeError` saying what is allowed."""
+    """Return ``step_id``, or raise ``ValueError`` or ``TypeError`` saying what is allowed."""
     if not isinstance(step_id, str):
         raise TypeError(f"step_id is a str of 1 to {MAX_STEP_ID} characters, not {step_id!r}")
     if not 1 <= len(step_id) <= MAX_STEP_ID:
         raise ValueError(
-            f"step_id has 1 to {MAX_STEP_ID} characters; this one has {len(step_id)}: {step_id[:40]!r}"
+            f"step_id has 1 to {MAX_STEP_ID} characters; "
+            f"this one has {len(step_id)}: {step_id[:40]!r}"
         )
-    if "\x00" in step_id or not step_id.isascii() and _has_surrogate(step_id):
+    if "\x00" in step_id or (not step_id.isascii() and _has_surrogate(step_id)):
         raise ValueError(f"step_id may hold no NUL and no lone surrogate: {step_id!r}")
     return step_id
 

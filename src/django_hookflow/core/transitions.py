@@ -356,4 +356,3 @@ class Beat:
 
     held: Mapping[UUID, int] = field(default_factory=dict)
     lease: timedelta = timedelta(0)
-

@@ -35,9 +35,7 @@ class Parked:
 BodyEnd = Union[Returned, Threw, Parked]
 
 
-async def run_async_body(
-    scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any
-) -> BodyEnd:
+async def run_async_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any) -> BodyEnd:
     """Drive an ``async def`` body on the workflow's own loop."""
     context = contextvars.copy_context()
     context.run(place.set, Body(run_id=scheduler.run.run_id))
@@ -63,9 +61,7 @@ def _ended(main: Any) -> BodyEnd:
     return Returned(value=main.result()) if error is None else Threw(error=error)
 
 
-async def run_sync_body(
-    scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any
-) -> BodyEnd:
+async def run_sync_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any) -> BodyEnd:
     """Drive a ``def`` body on the workflow's own thread; its steps drive the scheduler."""
 
     def body() -> Any:

@@ -116,9 +116,9 @@ class CallClients:
     """The httpx clients of this process, one per running event loop."""
 
     def __init__(self) -> None:
-        self._clients: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, httpx.AsyncClient
-        ] = weakref.WeakKeyDictionary()
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def current(self) -> httpx.AsyncClient:
         """The running loop's client."""

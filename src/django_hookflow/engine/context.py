@@ -54,8 +54,8 @@ class BaseContext(Generic[T]):
         self.workflow_id = run.workflow_id
         self.version = run.version
         #: A ``random.Random`` that gives the same numbers on every replay.
-        self.random = random.Random(f"{run.seed}:{run.generation}")
-        self._uuids = random.Random(f"{run.seed}:{run.generation}:uuid")
+        self.random = random.Random(f"{run.seed}:{run.generation}")  # noqa: S311  # repeatable, not secret
+        self._uuids = random.Random(f"{run.seed}:{run.generation}:uuid")  # noqa: S311
         #: A logger that is silent while replaying.
         self.log = ReplaySilentLog(scheduler)
 

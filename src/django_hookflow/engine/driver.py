@@ -137,9 +137,7 @@ class Driver:
 class _Delivery:
     """One delivery: what :meth:`Driver.deliver` does, with its state."""
 
-    def __init__(
-        self, driver: Driver, hops: Hops, stop: StopSign, lasting_loop: bool
-    ) -> None:
+    def __init__(self, driver: Driver, hops: Hops, stop: StopSign, lasting_loop: bool) -> None:
         self.driver = driver
         self.hops = hops
         self.stop = stop
@@ -226,9 +224,7 @@ class _Delivery:
             data = self.driver.codec().decode(run.data)
         except SerializationError as error:
             return await self._block(scheduler, fence, f"the run's data is not read: {error}")
-        steps = Steps(
-            _scheduler=scheduler, _default_retry=workflow.retry or self.limits.retry
-        )
+        steps = Steps(_scheduler=scheduler, _default_retry=workflow.retry or self.limits.retry)
         end: BodyEnd
         if workflow.is_async:
             end = await run_async_body(
@@ -293,9 +289,7 @@ class _Delivery:
         except SerializationError as error:
             return run_error(error)
 
-    async def _finish(
-        self, run: RunView, fence: Fence, ending: Union[str, ErrorRecord]
-    ) -> Answer:
+    async def _finish(self, run: RunView, fence: Fence, ending: Union[str, ErrorRecord]) -> Answer:
         failed = isinstance(ending, ErrorRecord)
         finish = Finish(
             fence=fence,

@@ -30,8 +30,8 @@ from django_hookflow.core.transitions import (
 from django_hookflow.engine.calls import CallClients, CallError, HttpCall, perform
 from django_hookflow.engine.hops import Hops, Raised, bounded, catching
 from django_hookflow.engine.outcomes import TimeUp, record_error
-from django_hookflow.engine.plans import AtomicFunction, Function, Job
 from django_hookflow.engine.place import StepInfo, place
+from django_hookflow.engine.plans import AtomicFunction, Function, Job
 from django_hookflow.engine.time import Stopwatch
 from django_hookflow.exceptions import RetryAfter, SerializationError, TerminalError
 
@@ -118,9 +118,7 @@ class Executor:
             occurrence=job.occurrence,
             attempt=job.attempt + 1,
             idempotency_key=self.idempotency_key(job),
-            deadline=None
-            if timeout is None
-            else self.stopwatch.now() + timedelta(seconds=timeout),
+            deadline=None if timeout is None else self.stopwatch.now() + timedelta(seconds=timeout),
         )
 
     def idempotency_key(self, job: Job) -> str:

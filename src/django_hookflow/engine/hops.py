@@ -43,9 +43,9 @@ class Hops:
         """Call on the pool, closing the thread's connections afterwards."""
         if self.pinned:
             return await self.own(fn, *args)
-        return await sync_to_async(
-            self._closing, thread_sensitive=False, executor=self._pool()
-        )(fn, *args)
+        return await sync_to_async(self._closing, thread_sensitive=False, executor=self._pool())(
+            fn, *args
+        )
 
     def _closing(self, fn: Callable[..., T], *args: Any) -> T:
         try:
@@ -69,7 +69,7 @@ def catching(fn: Callable[[], T]) -> Union[T, Raised]:
         return fn()
     except (SystemExit, KeyboardInterrupt, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001  # the boundary to user code
+    except BaseException as error:  # the boundary to user code
         return Raised(error)
 
 

@@ -80,9 +80,7 @@ class LeaseKeeper:
         try:
             lost = set(
                 self._journal.beat(
-                    Beat(
-                        held={lease.run: lease.epoch for lease in leases}, lease=self._duration()
-                    )
+                    Beat(held={lease.run: lease.epoch for lease in leases}, lease=self._duration())
                 )
             )
         except JournalUnavailable as error:

@@ -453,9 +453,7 @@ class Scheduler:
             self._seen = answer.seen  # look again: the loop comes back here
             return
         waiting = tuple(wait.key for wait in self._live_waits())
-        self._observe(
-            events.RunSuspended(**self._names(), waiting_for=waiting, blocked=blocked)
-        )
+        self._observe(events.RunSuspended(**self._names(), waiting_for=waiting, blocked=blocked))
         self.end = Ended(owed=not isinstance(answer, StaysPaused) and answer.owed)
 
     # --- telling

@@ -27,6 +27,8 @@ from django_hookflow.exceptions import WorkflowDefinitionError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+NO_OPTIONS = StepOptions()
+
 #: Longer waits would leave the range of ``datetime``.
 MAX_SLEEP = timedelta(days=365 * 1000)
 
@@ -42,7 +44,7 @@ class Steps:
 
     _scheduler: Scheduler
     _default_retry: RetryPolicy
-    _options: StepOptions = StepOptions()
+    _options: StepOptions = NO_OPTIONS
 
     def options(self, *, retry: RetryPolicy | None = None, timeout: float | None = None) -> Steps:
         """The same steps with these options; ``timeout`` is seconds per attempt.
@@ -211,7 +213,7 @@ def _check_text(name: str, text: Any) -> str:
 
 
 def _check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    checked = dict(headers or {})
+    checked: dict[Any, Any] = dict(headers or {})
     for name, value in checked.items():
         _check_text("a header's name", name)
         if not isinstance(value, str) or any(c in value for c in "\r\n\x00"):

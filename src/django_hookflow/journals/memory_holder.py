@@ -140,9 +140,7 @@ def _entry_of(
         return entry
     if isinstance(transition, Attempted):
         again = now + transition.retry_in
-        return replace(
-            entry, status=StepStatus.PENDING, seq=None, ready_at=again, finished_at=None
-        )
+        return replace(entry, status=StepStatus.PENDING, seq=None, ready_at=again, finished_at=None)
     if isinstance(transition, Atomic):
         return replace(entry, status=StepStatus.COMPLETED, value=value)
     if isinstance(transition, Fire):

@@ -1,0 +1,162 @@
+"""Cancel and get_result, on the instance, with their awaitable twins."""
+
+import threading
+import time
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.db import connections, transaction
+from django.test import Client
+
+from django_hookflow import TerminalError, workflow
+from django_hookflow.exceptions import (
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunNotFinished,
+    WorkflowDefinitionError,
+)
+
+from .harness import drain, hookflow_settings, messages, post, row, wake
+
+pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
+
+
+def fails():
+    raise TerminalError("out of stock")
+
+
+@workflow(workflow_id="tests.controls.flow")
+async def flow(ctx):
+    if ctx.data.get("sleep"):
+        await ctx.step.sleep("nap", ctx.data["sleep"])
+    if ctx.data.get("fail"):
+        await ctx.step.run("reserve", fails)
+    return (1, 2)
+
+
+@pytest.fixture(autouse=True)
+def project(alias):
+    with hookflow_settings(alias):
+        messages()
+        yield
+        messages()
+
+
+@pytest.fixture(params=["plain", "awaited"])
+def call(request):
+    def do(run, name, *args, **kwargs):
+        if request.param == "plain":
+            return getattr(run, name)(*args, **kwargs)
+        return async_to_sync(getattr(run, "a" + name))(*args, **kwargs)
+
+    return do
+
+
+def started(alias, **data):
+    return row(flow.trigger(data), alias)
+
+
+def test_the_result_comes_back_as_it_was_returned(call, alias):
+    run = started(alias)
+    drain(Client())
+    assert call(run, "get_result") == (1, 2)
+
+
+def test_a_run_that_is_not_finished(call, alias):
+    run = started(alias)
+    with pytest.raises(RunNotFinished, match="pending"):
+        call(run, "get_result")
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="still pending"):
+        call(run, "get_result", timeout=0.3)
+    assert 0.3 <= time.monotonic() - began < 3
+
+
+def test_a_failed_run_carries_its_error(call, alias):
+    run = started(alias, fail=True)
+    drain(Client())
+    with pytest.raises(RunFailed, match="out of stock") as caught:
+        call(run, "get_result")
+    assert caught.value.error["step"] == "reserve"
+    assert caught.value.error["type"] == "django_hookflow.exceptions.TerminalError"
+
+
+def test_waiting_sees_the_run_end(call, alias):
+    run = started(alias)
+    body = wake(run.run_id, alias=alias)
+
+    def later():
+        time.sleep(0.3)
+        post(Client(), body)
+        connections.close_all()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    try:
+        assert call(run, "get_result", timeout=10) == (1, 2)
+    finally:
+        thread.join()
+
+
+def test_waiting_inside_a_transaction_is_refused(call, alias):
+    run = started(alias)
+    with (
+        transaction.atomic(using=alias),
+        pytest.raises(WorkflowDefinitionError, match=r"transaction\.atomic"),
+    ):
+        call(run, "get_result", timeout=1)
+    with transaction.atomic(using=alias), pytest.raises(RunNotFinished):
+        call(run, "get_result")
+
+
+@pytest.mark.parametrize("timeout", [-1, "1", True, float("nan")])
+def test_timeouts_are_numbers(call, alias, timeout):
+    with pytest.raises(ValueError, match="timeout"):
+        call(started(alias), "get_result", timeout=timeout)
+
+
+@pytest.mark.parametrize("sleep", [0, 3600])
+def test_a_cancelled_run_goes_no_further(call, alias, sleep):
+    run = started(alias, sleep=sleep)
+    if sleep:
+        post(Client(), wake(run.run_id, alias=alias))
+    call(run, "cancel")
+    run.refresh_from_db()
+    assert (run.status, run.due_at, run.owed_at) == ("cancelled", None, None)
+    assert run.finished_at is not None
+    for number in (1, 2):
+        assert post(Client(), wake(run.run_id, number, alias)).json() == {"status": "done"}
+    with pytest.raises(RunCancelled):
+        call(run, "get_result")
+
+
+def test_a_finished_run_cannot_be_cancelled(call, alias):
+    run = started(alias)
+    drain(Client())
+    with pytest.raises(RunFinished, match="completed"):
+        call(run, "cancel")
+    run.refresh_from_db()
+    assert run.status == "completed"
+
+
+def test_a_run_that_is_gone_does_not_exist(call, alias):
+    run = started(alias)
+    type(run).objects.using(alias).filter(pk=run.pk).delete()
+    with pytest.raises(type(run).DoesNotExist):
+        call(run, "cancel")
+    with pytest.raises(type(run).DoesNotExist):
+        call(run, "get_result")
+
+
+def test_a_rolled_back_cancel_did_not_happen(call, alias):
+    run = started(alias)
+
+    class Undo(Exception):
+        pass
+
+    with pytest.raises(Undo), transaction.atomic(using=alias):
+        call(run, "cancel")
+        raise Undo
+    drain(Client())
+    assert call(run, "get_result") == (1, 2)

@@ -1,0 +1,85 @@
+"""What a run costs: queries, transactions, messages. The figures are in the docs."""
+
+from collections import Counter
+
+import pytest
+from django.db import connections
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from django_hookflow import workflow
+
+from .harness import hookflow_settings, messages, post, row, wake
+
+pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def project(alias):
+    with hookflow_settings(alias, DJANGO_HOOKFLOW_DELIVERY_SECONDS=600):
+        messages()
+        yield
+        messages()
+
+
+@workflow(workflow_id="tests.costs.steps")
+async def steps(ctx):
+    for n in range(ctx.data["steps"]):
+        await ctx.step.run("noop", int, n)
+    if ctx.data.get("sleep"):
+        await ctx.step.sleep("nap", 60)
+    return "done"
+
+
+def queries_of(alias, run_id, number=1):
+    body = wake(run_id, number, alias)
+    with CaptureQueriesContext(connections[alias]) as captured:
+        assert post(Client(), body).status_code == 200
+    return [query["sql"] for query in captured.captured_queries]
+
+
+def verbs(queries):
+    return Counter(sql.split(None, 1)[0].upper() for sql in queries)
+
+
+def test_each_step_costs_three_queries_in_one_transaction_however_long_the_run(alias):
+    costs = {}
+    for count in (10, 20, 120):
+        run_id = steps.trigger({"steps": count})
+        costs[count] = queries_of(alias, run_id)
+        assert row(run_id, alias).status == "completed"
+    per_step = [
+        {verb: (verbs(costs[more])[verb] - verbs(costs[less])[verb]) / (more - less)
+         for verb in verbs(costs[more])}
+        for less, more in ((10, 20), (20, 120))
+    ]  # fmt: skip
+    assert per_step[0] == per_step[1]
+    statements = {verb: n for verb, n in per_step[0].items() if verb not in ("BEGIN", "COMMIT")}
+    assert statements == {"UPDATE": 1, "SELECT": 1, "INSERT": 1}
+    assert per_step[0]["BEGIN"] == 1
+
+
+def test_a_ten_step_run_costs_37_queries(alias):
+    queries = queries_of(alias, steps.trigger({"steps": 10}))
+    counted = verbs(queries)
+    counted.pop("BEGIN", None), counted.pop("COMMIT", None)
+    # look 1, claim 3, ten commits of 3, finish 1; the sweeper's look is not due here
+    assert counted.total() == pytest.approx(36, abs=3), queries
+
+
+def test_resuming_reads_the_journal_with_one_query(alias):
+    run_id = steps.trigger({"steps": 200, "sleep": True})
+    queries_of(alias, run_id)
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    past = timezone.now() - timedelta(seconds=1)
+    model = type(row(run_id, alias))
+    model.objects.using(alias).filter(run_id=run_id).update(due_at=past)
+    row(run_id, alias).steps.filter(kind="sleep").update(wake_at=past)
+    queries = queries_of(alias, run_id, 2)
+    assert row(run_id, alias).status == "completed"
+    journal = [sql for sql in queries if sql.startswith("SELECT") and "workflowstep" in sql]
+    assert len(journal) == 1
+    assert len(queries) < 15
