@@ -5,15 +5,18 @@ import hashlib
 import json
 import logging
 import time
+from datetime import timedelta
 
+import django
 import jwt
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import connections, transaction
 from django.test import AsyncClient, Client
+from django.utils import timezone
 
-from django_hookflow import workflow
+from django_hookflow import RetryPolicy, workflow
 from tests.app.models import Effect
 
 from .harness import (
@@ -169,8 +172,6 @@ def test_behind_a_proxy_with_another_host(alias):
 
 
 def test_with_login_required_middleware(alias, settings, deliver):
-    import django
-
     if django.VERSION >= (5, 1):  # it came with 5.1; earlier ones have nothing to refuse us
         settings.MIDDLEWARE = [
             *settings.MIDDLEWARE,
@@ -231,13 +232,8 @@ def test_a_sweep_order_sends_what_is_owed(alias, deliver):
     sync_flow.trigger(run_id="owed")
     messages()
     model = type(row("owed", alias))
-    from datetime import timedelta
-
-    from django.db.models import F
-    from django.utils import timezone
-
     model.objects.using(alias).filter(run_id="owed").update(
-        owed_at=timezone.now() - timedelta(seconds=16), wake_n=F("wake_n")
+        owed_at=timezone.now() - timedelta(seconds=16)
     )
     response = deliver(json.dumps({"v": 1, "sweep": 1}).encode())
     assert response.json() == {"status": "sent 1, still owed 0"}
@@ -279,8 +275,6 @@ def test_atomic_rolls_back_with_its_record(alias):
         def writes_then_fails():
             Effect.objects.using(alias).create(run_id=ctx.run_id, step="lost")
             raise ValueError("no")
-
-        from django_hookflow import RetryPolicy
 
         steps = ctx.step.options(retry=RetryPolicy(max_attempts=2, initial_delay=0))
         steps.atomic("book", writes_then_fails)

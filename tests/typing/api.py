@@ -1,0 +1,53 @@
+"""How users write workflows, as mypy sees it: checked by ``tests/test_public_api.py``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from typing_extensions import assert_type
+
+from django_hookflow import (
+    CallResponse,
+    RetryPolicy,
+    SyncWorkflowContext,
+    WorkflowContext,
+    current_step,
+    workflow,
+)
+from django_hookflow.exceptions import StepFailed
+
+
+def price(order: str, *, cents: bool = False) -> int:
+    return 100 if cents else 1
+
+
+async def ship(order: str) -> dict[str, str]:
+    key = current_step().idempotency_key
+    return {"order": order, "key": key}
+
+
+@workflow
+def process(ctx: SyncWorkflowContext[dict[str, str]]) -> str:
+    assert_type(ctx.step.run("price", price, "a", cents=True), int)
+    assert_type(ctx.step.run("ship", ship, ctx.data["id"]), dict[str, str])
+    assert_type(ctx.step.atomic("book", price, "a"), int)
+    assert_type(ctx.step.call("get", "https://example.com"), CallResponse)
+    ctx.step.sleep("nap", timedelta(days=1))
+    return "done"
+
+
+@workflow(workflow_id="typed", retry=RetryPolicy(max_attempts=2))
+async def aprocess(ctx: WorkflowContext[Any]) -> str:
+    try:
+        assert_type(await ctx.step.options(timeout=5).run("price", price, "a"), int)
+    except StepFailed as error:
+        assert_type(error.is_a(ValueError), bool)
+    assert_type(await ctx.step.run("ship", ship, "a"), dict[str, str])
+    await ctx.step.run("price", price, 5)  # type: ignore[call-overload]  # a str is asked for
+    return "done"
+
+
+async def start() -> None:
+    assert_type(process.trigger(data={"id": "1"}, delay=5), str)
+    assert_type(await aprocess.atrigger(run_id="x"), str)
