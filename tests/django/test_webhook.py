@@ -285,6 +285,29 @@ def test_atomic_rolls_back_with_its_record(alias):
     assert not Effect.objects.using(alias).filter(run_id=run_id).exists()
 
 
+def test_atomic_refuses_writes_to_another_alias(alias, deliver):
+    other = next((name for name in connections if name != alias), None)
+    if other is None:
+        pytest.skip("needs a second database; the suite's other one is PostgreSQL")
+
+    @workflow(workflow_id="tests.webhook.elsewhere")
+    def elsewhere(ctx):
+        def writes_elsewhere():
+            Effect.objects.using(other).count()  # reading is fine
+            Effect.objects.using(alias).create(run_id=ctx.run_id, step="here")
+            Effect.objects.using(other).create(run_id=ctx.run_id, step="there")
+
+        ctx.step.atomic("book", writes_elsewhere)
+
+    run_id = elsewhere.trigger()
+    deliver(wake(run_id, alias=alias))
+    error = row(run_id, alias).error
+    assert other in error["message"]
+    assert "ctx.step.run" in error["message"]
+    for name in (alias, other):
+        assert not Effect.objects.using(name).exists()
+
+
 def test_trigger_from_a_body_is_refused_and_from_a_step_allowed(alias):
     @workflow(workflow_id="tests.webhook.starter")
     def starter(ctx):

@@ -27,6 +27,7 @@ from django_hookflow.core.transitions import (
     Receive,
     Record,
 )
+from django_hookflow.journals.orm_aliases import writes_only_to
 from django_hookflow.journals.orm_rows import (
     OPEN,
     events,
@@ -200,7 +201,8 @@ class _Work:
         """The user's writes first: the run row is then locked for milliseconds only."""
         fence, entry = self._transition.fence, self._transition.entry
         try:
-            value = self._transition.work()
+            with writes_only_to(tx.alias):
+                value = self._transition.work()
         except BaseException as error:
             self._error = error
             raise
