@@ -114,12 +114,12 @@ async def _answer(body: bytes, *, lasting_loop: bool) -> Answer:
 
 async def _deliver(run: UUID, wake: int, stop: StopSign, lasting_loop: bool) -> Answer:
     answer = await runtime.driver.deliver(run, wake, stop=stop, lasting_loop=lasting_loop)
-    await runtime.sweep_share(lasting_loop=lasting_loop)
+    await runtime.wakes.share(lasting_loop=lasting_loop)
     return answer
 
 
 async def _sweep(lasting_loop: bool) -> Answer:
-    sent, owed = await runtime.asweep(lasting_loop=lasting_loop)
+    sent, owed = await runtime.wakes.asweep(lasting_loop=lasting_loop)
     return Answer(status=200, note=f"sent {sent}, still owed {owed}")
 
 

@@ -17,6 +17,7 @@ from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from django_hookflow import RetryPolicy, workflow
+from django_hookflow.conf import options
 from tests.app.models import Effect
 
 from .harness import (
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 
 def effect(run_id, step):
-    Effect.objects.create(run_id=run_id, step=step)
+    Effect.objects.using(options.database).create(run_id=run_id, step=step)
 
 
 @workflow(workflow_id="tests.webhook.sync")
@@ -79,7 +80,8 @@ def deliver(request):
 
 
 def bodies(run_id):
-    return sorted(Effect.objects.filter(run_id=run_id).values_list("step", flat=True))
+    found = Effect.objects.using(options.database).filter(run_id=run_id)
+    return sorted(found.values_list("step", flat=True))
 
 
 def test_a_delivery_runs_the_workflow_to_its_end(flow, deliver, alias):

@@ -57,7 +57,7 @@ def _pass() -> tuple[int, int]:
     with telling():
         # Read first: with a setting missing nothing could be sent, only marked as owed again.
         _ = settings.token, settings.webhook_url
-        return runtime.sweep()
+        return runtime.wakes.sweep()
 
 
 def _loop(
