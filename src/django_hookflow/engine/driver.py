@@ -51,6 +51,7 @@ from django_hookflow.engine.publishing import apublish_owed
 from django_hookflow.engine.scheduler import Scheduler, StopSign
 from django_hookflow.engine.steps import Steps
 from django_hookflow.engine.suspending import block_delay
+from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock, Stopwatch
 from django_hookflow.exceptions import SerializationError, TransportError
 from django_hookflow.journals.base import Journal
@@ -317,7 +318,7 @@ class _Delivery:
             if not isinstance(answer, SignalsMoved):
                 break
             seen = answer.seen  # what arrived cannot help a run whose code does not fit
-        self.driver.observe(events.RunSuspended(**_names(run), waiting_for=(), blocked=reason))
+        Teller(run, self.driver.observe).suspended(blocked=reason)
         owed = not isinstance(answer, StaysPaused) and answer.owed
         return await self._publish(run.id, DONE) if owed else DONE
 

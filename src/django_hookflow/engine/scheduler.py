@@ -13,13 +13,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Union
 
-from django_hookflow.core.decisions import Execute, Mismatch, Park, Recorded
+from django_hookflow.core.decisions import Mismatch
 from django_hookflow.core.entries import Entry, Kind, StepStatus
 from django_hookflow.core.replay import Replay
 from django_hookflow.core.transitions import (
@@ -33,13 +32,16 @@ from django_hookflow.core.transitions import (
 )
 from django_hookflow.engine import events
 from django_hookflow.engine.calls import CallResponse, HttpCall
-from django_hookflow.engine.execute import Broken, Executor, Failed, Settled, UnitEnd
+from django_hookflow.engine.execute import Executor, Failed, Settled
 from django_hookflow.engine.leases import Lease
 from django_hookflow.engine.loop import new_loop
 from django_hookflow.engine.outcomes import raise_as
-from django_hookflow.engine.plans import AtomicFunction, Function, Job, Plan, Timer, Wait
-from django_hookflow.engine.suspending import WorkflowSuspended, block_delay, next_due
+from django_hookflow.engine.outstanding import Outstanding, wait_entry
+from django_hookflow.engine.plans import Job, Plan, Wait
+from django_hookflow.engine.suspending import WorkflowSuspended, block_delay
+from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock
+from django_hookflow.engine.units import Units
 from django_hookflow.exceptions import SerializationError, WorkflowDefinitionError
 
 #: A retry this close is awaited in the delivery, a later one suspends.
@@ -101,68 +103,17 @@ class Scheduler:
         self._stop = stop
         self._clock = clock
         self._delivery_seconds = delivery_seconds
-        self._observe = observe
         self._seen = claimed.run.signals
-        self._asked: dict[str, tuple[asyncio.Future[Any], Plan]] = {}
-        self._ready: list[Job] = []
-        self._parked: dict[str, Wait] = {}
-        self._units: dict[asyncio.Task[UnitEnd], Job] = {}
-        self._ends: deque[UnitEnd] = deque()
+        self._outstanding = Outstanding(self.loop, self.replay, executor.stopwatch)
+        self._units = Units(executor, stop.event)
+        self._tell = Teller(claimed.run, observe)
         self._started = False
         self._used_up = False
         self._misread: Union[Mismatch, None] = None
 
-    # --- what the body asks
-
     def request(self, plan: Plan) -> asyncio.Future[Any]:
         """Take a request of the body; the future belongs to the workflow's loop."""
-        future = self.loop.create_future()
-        requested = self.replay.requests
-        decision = self.replay.ask(plan.request)
-        if isinstance(decision, Mismatch):
-            return future  # never resolved: the check at quiescence speaks
-        self._asked[decision.key] = (future, plan)
-        if isinstance(decision, Execute):
-            self._ready.append(self._job(plan, decision, requested, future))
-        elif isinstance(decision, Park):
-            self._parked[decision.key] = self._wait(plan, decision, requested, future)
-        else:
-            assert isinstance(decision, Recorded)
-        return future
-
-    def _job(
-        self, plan: Plan, decision: Execute, requested: int, future: asyncio.Future[Any]
-    ) -> Job:
-        return Job(
-            plan=plan,
-            key=decision.key,
-            occurrence=decision.occurrence,
-            requested=requested,
-            series=decision.series,
-            future=future,
-            attempt=decision.attempt,
-            not_before=decision.ready_at,
-        )
-
-    def _wait(
-        self, plan: Plan, decision: Park, requested: int, future: asyncio.Future[Any]
-    ) -> Wait:
-        now = self.executor.stopwatch.now()
-        assert isinstance(plan.work, Timer), "the only wait there is"
-        until = plan.work.until
-        ready_at = until if isinstance(until, datetime) else now + until
-        if decision.pending is not None and decision.pending.ready_at is not None:
-            ready_at = decision.pending.ready_at  # written once, never moves
-        return Wait(
-            plan=plan,
-            key=decision.key,
-            occurrence=decision.occurrence,
-            requested=requested,
-            future=future,
-            started_at=now,
-            ready_at=ready_at,
-            recorded=decision.pending is not None,
-        )
+        return self._outstanding.request(plan)
 
     # --- the loop of a delivery
 
@@ -198,9 +149,9 @@ class Scheduler:
 
     async def finish_units(self) -> None:
         """Let the units that a returning body left behind record what they did."""
-        while self._units or self._ends:
+        while self._units.running or self._units.ends:
             self._take_in()
-            if self._units:
+            if self._units.running:
                 await self._pause(None)
 
     def leftover(self) -> Union[Mismatch, None]:
@@ -213,14 +164,14 @@ class Scheduler:
         self.loop.close_tasks()
 
     def _take_in(self) -> None:
-        while self._ends:
-            end = self._ends.popleft()
+        while self._units.ends:
+            end = self._units.ends.popleft()
             if isinstance(end, Settled):
                 self.replay.settle(end.committed.entry)
-                self._tell_recorded(end)
+                self._tell.recorded(end)
             elif isinstance(end, Failed):
-                self._ready.append(end.job)
-                self._tell_retry(end)
+                self._outstanding.ready.append(end.job)
+                self._tell.will_retry(end)
             else:
                 self.broken = self.broken or end.error
 
@@ -228,8 +179,7 @@ class Scheduler:
         entry = self.replay.hand_over()
         if entry is None:
             return False
-        future, plan = self._asked.pop(entry.key)
-        self._parked.pop(entry.key, None)
+        future, plan = self._outstanding.answer(entry.key)
         self.handed_at = entry.finished_at or self.handed_at
         if future.done():
             return True  # the body cancelled this branch: the outcome stays recorded
@@ -258,7 +208,7 @@ class Scheduler:
                 await self._block(self._death_notice(job), timedelta(hours=1))
                 return
             self._start_ready()
-        if self._units or self._ends:
+        if self._units.running or self._units.ends:
             await self._fire_due()
             await self._pause(self._next_timer())
         elif self.broken is not None:
@@ -276,7 +226,7 @@ class Scheduler:
             if not await self._fire_due():
                 await self._pause(self._in_place_timer())
             return
-        due = next_due(self._live_waits(), self._live_jobs())
+        due = self._outstanding.next_due()
         if due is None:
             raise WorkflowDefinitionError(
                 "the workflow waits for something that is not a step: no step, sleep or event "
@@ -286,18 +236,12 @@ class Scheduler:
 
     # --- starting
 
-    def _live_jobs(self) -> list[Job]:
-        return [job for job in self._ready if not job.future.done()]
-
-    def _live_waits(self) -> list[Wait]:
-        return [wait for wait in self._parked.values() if not wait.future.done()]
-
     def _startable(self) -> Union[Job, None]:
-        return next(iter(self._live_jobs()), None)
+        return next(iter(self._outstanding.live_jobs()), None)
 
     def _start_ready(self) -> None:
-        self._ready = self._live_jobs()
-        due = [job for job in self._ready if self._remaining(job) <= 0]
+        jobs = self._outstanding.ready = self._outstanding.live_jobs()
+        due = [job for job in jobs if self._remaining(job) <= 0]
         starting = []
         for job in due:
             if self._fits(job, 0.0):
@@ -305,10 +249,11 @@ class Scheduler:
                 self._started = True
             else:
                 self._used_up = True
-        alone = len(starting) == 1 and not self._units and not self._parked
+        alone = len(starting) == 1 and not self._units.running and not self._outstanding.parked
         for job in starting:
-            self._ready.remove(job)
-            self._start(job, alone=alone)
+            self._outstanding.ready.remove(job)
+            self._tell.started(job)
+            self._units.start(job, alone=alone)
 
     def _remaining(self, job: Job) -> float:
         return 0.0 if job.not_before is None else self.executor.stopwatch.until(job.not_before)
@@ -321,36 +266,17 @@ class Scheduler:
         elapsed = self.executor.stopwatch.elapsed() + delay
         return not self._started or elapsed + needed <= self._delivery_seconds
 
-    def _start(self, job: Job, *, alone: bool) -> None:
-        self._observe(
-            events.StepStarted(
-                **self._names(),
-                key=job.key,
-                kind=str(job.plan.request.kind),
-                attempt=job.attempt + 1,
-            )
-        )
-        unit = asyncio.ensure_future(self.executor.unit(job, alone=alone))
-        self._units[unit] = job
-        unit.add_done_callback(self._unit_ended)
-
-    def _unit_ended(self, unit: asyncio.Task[UnitEnd]) -> None:
-        self._units.pop(unit, None)
-        if unit.cancelled():
-            self._ends.append(Broken(error=asyncio.CancelledError()))
-        elif (error := unit.exception()) is not None:
-            self._ends.append(Broken(error=error))
-        else:
-            self._ends.append(unit.result())
-        self._stop.event.set()
-
     # --- time
 
     def _next_timer(self) -> Union[float, None]:
         """Seconds until something falls due while units are executing."""
         stopwatch = self.executor.stopwatch
-        times = [stopwatch.until(wait.ready_at) for wait in self._live_waits()]
-        times += [self._remaining(job) for job in self._live_jobs() if self._remaining(job) > 0]
+        times = [stopwatch.until(wait.ready_at) for wait in self._outstanding.live_waits()]
+        times += [
+            self._remaining(job)
+            for job in self._outstanding.live_jobs()
+            if self._remaining(job) > 0
+        ]
         return min(times, default=None)
 
     def _in_place_timer(self) -> Union[float, None]:
@@ -358,10 +284,10 @@ class Scheduler:
         stopwatch = self.executor.stopwatch
         times = [
             seconds
-            for wait in self._live_waits()
+            for wait in self._outstanding.live_waits()
             if wait.recorded and (seconds := stopwatch.until(wait.ready_at)) <= EARLY
         ]
-        for job in self._live_jobs():
+        for job in self._outstanding.live_jobs():
             seconds = self._remaining(job)
             if seconds <= (IN_PLACE if self._started else EARLY) and self._fits(job, seconds):
                 times.append(seconds)
@@ -370,7 +296,9 @@ class Scheduler:
     async def _fire_due(self) -> bool:
         """Record the sleeps whose time has come; whether there was one."""
         fired = False
-        for wait in sorted(self._live_waits(), key=lambda wait: (wait.ready_at, wait.requested)):
+        for wait in sorted(
+            self._outstanding.live_waits(), key=lambda wait: (wait.ready_at, wait.requested)
+        ):
             if self.executor.stopwatch.until(wait.ready_at) > 0 or self.broken is not None:
                 break
             fired = await self._fire(wait) or fired
@@ -379,53 +307,32 @@ class Scheduler:
     async def _fire(self, wait: Wait) -> bool:
         stopwatch = self.executor.stopwatch
         asked_at = stopwatch.before()
-        transition = Fire(fence=self.executor.fence, entry=self._wait_entry(wait))
+        transition = Fire(fence=self.executor.fence, entry=wait_entry(wait))
         hops = self.executor.hops
         answer = await hops.own(hops.journal.commit, transition)
         stopwatch.sync(answer.now, asked_at)
         if not isinstance(answer, Committed):
             return False
-        del self._parked[wait.key]
+        del self._outstanding.parked[wait.key]
         self.replay.settle(answer.entry)
         return True
 
-    def _wait_entry(self, wait: Wait) -> Entry:
-        request = wait.plan.request
-        return Entry(
-            key=wait.key,
-            step_id=request.step_id,
-            occurrence=wait.occurrence,
-            kind=request.kind,
-            call=request.call,
-            args_sha=request.args_sha,
-            requested_seq=wait.requested,
-            ready_at=wait.ready_at,
-            started_at=wait.started_at,
-        )
-
     async def _pause(self, seconds: Union[float, None]) -> None:
         """Wait for a unit's end, a stop, or so many seconds; idle connections are given back."""
-        if self._ends:
+        if self._units.ends:
             return
-        event, busy = self._stop.event, bool(self._units)
+        event, busy = self._stop.event, self._units.running
         if self._stop.stopped and not busy:
             return
         event.clear()
-        if self._may_release() and (seconds is None or seconds > RELEASE_AFTER):
+        held = self.executor.hops.pinned or self._units.on_own_thread
+        if not held and (seconds is None or seconds > RELEASE_AFTER):
             await self._clock.wait(event, RELEASE_AFTER, busy=busy)
             if event.is_set():
                 return
             await self.executor.hops.own(self.executor.hops.journal.close_thread)
             seconds = None if seconds is None else seconds - RELEASE_AFTER
         await self._clock.wait(event, seconds, busy=busy)
-
-    def _may_release(self) -> bool:
-        """Whether no unit is using the own thread's connection."""
-        return not self.executor.hops.pinned and not any(
-            isinstance(job.plan.work, AtomicFunction)
-            or (isinstance(job.plan.work, Function) and not job.plan.work.is_async)
-            for job in self._units.values()
-        )
 
     # --- suspending
 
@@ -439,52 +346,21 @@ class Scheduler:
         )
 
     async def _suspend(self, due: Union[datetime, timedelta], *, blocked: str = "") -> None:
-        fresh = [wait for wait in self._live_waits() if not wait.recorded and not blocked]
+        fresh = [
+            wait for wait in self._outstanding.live_waits() if not wait.recorded and not blocked
+        ]
         hops = self.executor.hops
         transition = Suspend(
             fence=self.executor.fence,
             seen=self._seen,
             due=due,
-            pending=tuple(self._wait_entry(wait) for wait in fresh),
+            pending=tuple(wait_entry(wait) for wait in fresh),
             blocked=blocked,
         )
         answer = await hops.own(hops.journal.suspend, transition)
         if isinstance(answer, SignalsMoved):
             self._seen = answer.seen  # look again: the loop comes back here
             return
-        waiting = tuple(wait.key for wait in self._live_waits())
-        self._observe(events.RunSuspended(**self._names(), waiting_for=waiting, blocked=blocked))
+        waiting = tuple(wait.key for wait in self._outstanding.live_waits())
+        self._tell.suspended(waiting_for=waiting, blocked=blocked)
         self.end = Ended(owed=not isinstance(answer, StaysPaused) and answer.owed)
-
-    # --- telling
-
-    def _names(self) -> dict[str, Any]:
-        run = self.run
-        return {"id": run.id, "run_id": run.run_id, "workflow_id": run.workflow_id}
-
-    def _tell_recorded(self, end: Settled) -> None:
-        entry = end.committed.entry
-        self._observe(
-            events.StepRecorded(
-                **self._names(),
-                key=entry.key,
-                kind=str(entry.kind),
-                attempt=entry.attempt,
-                failed=entry.status is StepStatus.FAILED,
-                seconds=end.seconds,
-                message=entry.error.message if entry.error else "",
-            )
-        )
-
-    def _tell_retry(self, end: Failed) -> None:
-        entry = end.committed.entry
-        self._observe(
-            events.StepWillRetry(
-                **self._names(),
-                key=entry.key,
-                kind=str(entry.kind),
-                attempt=entry.attempt,
-                delay=end.delay,
-                message=end.message,
-            )
-        )

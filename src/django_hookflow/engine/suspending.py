@@ -1,11 +1,8 @@
-"""How a suspension looks to ``def`` code, and when a suspended run is due again."""
+"""How a suspension looks to ``def`` code, and when a blocked run is looked at again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-
-from django_hookflow.engine.plans import Job, Wait
+from datetime import timedelta
 
 MIN_BLOCK = timedelta(seconds=10)
 MAX_BLOCK = timedelta(hours=1)
@@ -17,13 +14,6 @@ class WorkflowSuspended(BaseException):
     Not an ``Exception``: ``except Exception`` around a step must not see it, and what a bare
     ``except:`` makes of it is ignored, because the run is suspended already.
     """
-
-
-def next_due(waits: Iterable[Wait], jobs: Iterable[Job]) -> datetime | None:
-    """The earliest time at which something can go on."""
-    times = [wait.ready_at for wait in waits]
-    times += [job.not_before for job in jobs if job.not_before is not None]
-    return min(times, default=None)
 
 
 def block_delay(blocked_n: int) -> timedelta:

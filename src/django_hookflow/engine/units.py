@@ -1,0 +1,49 @@
+"""The units that a delivery has started: each a task that executes and records one attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from django_hookflow.engine.execute import Broken, Executor, UnitEnd
+from django_hookflow.engine.plans import AtomicFunction, Function, Job
+
+
+class Units:
+    """Running units and the ends that were not taken in yet; ``progress`` is set by each end."""
+
+    def __init__(self, executor: Executor, progress: asyncio.Event) -> None:
+        self._executor = executor
+        self._progress = progress
+        self._running: dict[asyncio.Task[UnitEnd], Job] = {}
+        self.ends: deque[UnitEnd] = deque()
+
+    @property
+    def running(self) -> bool:
+        """Whether anything executes."""
+        return bool(self._running)
+
+    @property
+    def on_own_thread(self) -> bool:
+        """Whether one of them may be using the workflow's own thread and its connection."""
+        return any(
+            isinstance(job.plan.work, AtomicFunction)
+            or (isinstance(job.plan.work, Function) and not job.plan.work.is_async)
+            for job in self._running.values()
+        )
+
+    def start(self, job: Job, *, alone: bool) -> None:
+        """Execute one attempt; ``alone`` keeps ``def`` code on the workflow's own thread."""
+        unit = asyncio.ensure_future(self._executor.unit(job, alone=alone))
+        self._running[unit] = job
+        unit.add_done_callback(self._ended)
+
+    def _ended(self, unit: asyncio.Task[UnitEnd]) -> None:
+        self._running.pop(unit, None)
+        if unit.cancelled():
+            self.ends.append(Broken(error=asyncio.CancelledError()))
+        elif (error := unit.exception()) is not None:
+            self.ends.append(Broken(error=error))
+        else:
+            self.ends.append(unit.result())
+        self._progress.set()
