@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from django.apps import apps
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
 from django_hookflow.conf import options
@@ -61,6 +62,10 @@ def store(journal: Journal, transition: Trigger) -> UUID | None:
     """Write the row; its id if it has to be woken, ``None`` if the run was there already."""
     try:
         stored = journal.trigger(transition)
+    except SynchronousOnlyOperation as error:
+        raise SynchronousOnlyOperation(
+            "trigger() was called from async code; write: await workflow.atrigger(...)"
+        ) from error
     except Exception as error:
         if _tables_missing(error):
             raise ConfigurationError(

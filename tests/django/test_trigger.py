@@ -1,11 +1,13 @@
 """Starting runs: with the caller's transaction, idempotently, and when QStash is down."""
 
+import asyncio
 import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.apps import apps
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
 from django.test import Client, override_settings
 
@@ -194,6 +196,16 @@ def test_a_dead_qstash_holds_the_caller_no_longer_than_the_publish_timeout(trigg
         run_id = trigger(flow)
         assert time.monotonic() - began < 2.5
     assert row(run_id, alias).status == "pending"
+
+
+async def from_async_code():
+    flow.trigger()
+
+
+def test_trigger_in_async_code_names_its_awaitable_twin(alias):
+    with pytest.raises(SynchronousOnlyOperation, match=r"await workflow\.atrigger"):
+        asyncio.run(from_async_code())
+    assert count(alias) == 0
 
 
 def test_in_a_body_a_trigger_is_refused(trigger, alias):

@@ -230,12 +230,12 @@ def test_a_holder_whose_lease_was_taken_over_cannot_write(world, ran):
 
 
 def test_the_keeper_holds_a_lease_over_a_long_def_step():
-    world = World(lease=timedelta(seconds=0.3))
+    world = World(lease=timedelta(seconds=1.5))
     ran = []
 
     def slow():
         ran.append("slow")
-        time.sleep(1.2)
+        time.sleep(3)
 
     def flow(ctx):
         ctx.step.run("slow", slow)
@@ -243,6 +243,8 @@ def test_the_keeper_holds_a_lease_over_a_long_def_step():
     run = world.trigger(flow)
     first = threading.Thread(target=deliver, args=(world, run))
     first.start()
+    while not ran:
+        time.sleep(0.01)
     busy = []
     while first.is_alive():
         busy.append(deliver(world, run, 1).status)

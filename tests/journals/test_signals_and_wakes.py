@@ -321,6 +321,7 @@ def test_marks(bench: Bench) -> None:
     assert bench.journal.marked_at("sweep") == bench.time
 
 
+@pytest.mark.django_db(databases="__all__", transaction=True)
 def test_outside_a_transaction_actions_are_called_at_once(bench: Bench) -> None:
     calls = []
     bench.journal.on_commit(lambda: calls.append(1))

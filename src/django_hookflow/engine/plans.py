@@ -72,7 +72,8 @@ class Job:
     """A request that has to be executed, with the future that the body awaits.
 
     ``attempt`` counts the attempts that have ended; ``not_before`` is the journal's time at
-    which the next may begin, ``began`` that at which the present one did.
+    which the next may begin, ``began`` that at which the present one did,
+    ``started`` the same by ``time.monotonic()``.
     """
 
     plan: Plan
@@ -84,6 +85,7 @@ class Job:
     attempt: int = 0
     not_before: datetime | None = None
     began: datetime | None = None
+    started: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)

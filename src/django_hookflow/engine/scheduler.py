@@ -330,7 +330,8 @@ class Scheduler:
             await self._clock.wait(event, RELEASE_AFTER, busy=busy)
             if event.is_set():
                 return
-            await self.executor.hops.own(self.executor.hops.journal.close_thread)
+            close = self.executor.hops.journal.close_thread
+            await self.executor.hops.own(close, self._units.since)
             seconds = None if seconds is None else seconds - RELEASE_AFTER
         await self._clock.wait(event, seconds, busy=busy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 from django_hookflow.engine.execute import Broken, Executor, UnitEnd
@@ -32,8 +33,14 @@ class Units:
             for job in self._running.values()
         )
 
+    @property
+    def since(self) -> float:
+        """When the oldest of them started (``time.monotonic()``); infinite without any."""
+        return min((job.started for job in self._running.values()), default=float("inf"))
+
     def start(self, job: Job, *, alone: bool) -> None:
         """Execute one attempt; ``alone`` keeps ``def`` code on the workflow's own thread."""
+        job.started = time.monotonic()
         unit = asyncio.ensure_future(self._executor.unit(job, alone=alone))
         self._running[unit] = job
         unit.add_done_callback(self._ended)

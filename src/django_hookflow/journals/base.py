@@ -90,8 +90,12 @@ class Journal(Protocol):
         a database that only this thread's connection sees).
         """
 
-    def close_thread(self) -> None:
-        """Close the calling thread's connections, unless inside a transaction."""
+    def close_thread(self, unused_since: float = float("inf")) -> None:
+        """Close the calling thread's connections, unless inside a transaction.
+
+        Those are kept that code other than the journal's has used after ``unused_since``
+        (``time.monotonic()``): it may be reading through them.
+        """
 
     def in_transaction(self) -> bool:
         """Whether the calling thread has a transaction of its own making open on the alias."""

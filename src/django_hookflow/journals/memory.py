@@ -59,7 +59,7 @@ class MemoryJournal:
     def pinned(self) -> bool:
         return False
 
-    def close_thread(self) -> None:
+    def close_thread(self, unused_since: float = float("inf")) -> None:
         """Nothing is open."""
 
     def in_transaction(self) -> bool:

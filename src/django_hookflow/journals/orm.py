@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Union
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError
 
 from django_hookflow.core import transitions as t
 from django_hookflow.journals import (
@@ -18,6 +18,7 @@ from django_hookflow.journals import (
     orm_wakes,
 )
 from django_hookflow.journals.base import CrashPoint, no_crash
+from django_hookflow.journals.orm_idle import close_unused, watch_thread
 from django_hookflow.journals.orm_rows import read_run, run_view
 from django_hookflow.journals.orm_transactions import Transactions
 
@@ -55,19 +56,15 @@ class OrmJournal:
             connection.creation.is_in_memory_db(name)  # type: ignore[attr-defined]  # SQLite's own
         )
 
-    def close_thread(self) -> None:
-        for connection in connections.all(initialized_only=True):
-            if not connection.in_atomic_block:
-                connection.close()
+    def close_thread(self, unused_since: float = float("inf")) -> None:
+        close_unused(unused_since)
 
     def in_transaction(self) -> bool:
         return self._tx.in_transaction()
 
     def on_commit(self, action: Callable[[], None]) -> None:
-        if self.in_transaction():
-            self._tx.connection.on_commit(action, robust=True)
-        else:
-            action()  # also inside a TestCase, whose own transaction never commits
+        # Inside a TestCase too: there nothing may leave unless the test executes its hooks.
+        self._tx.connection.on_commit(action, robust=True)
 
     # --- a holder
 
@@ -76,6 +73,7 @@ class OrmJournal:
         return None if row is None else run_view(row)
 
     def claim(self, transition: t.Claim) -> Union[t.Claimed, t.NotClaimed]:
+        watch_thread()
         return orm_claims.claim(self._tx, transition)
 
     def commit(self, transition: t.Commit) -> Union[t.Committed, t.NotYet]:

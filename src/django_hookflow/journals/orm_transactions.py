@@ -28,6 +28,7 @@ from django_hookflow.journals.orm_errors import (
     Trouble,
     trouble,
 )
+from django_hookflow.journals.orm_idle import journal_queries
 
 logger = logging.getLogger("django_hookflow.journals")
 
@@ -144,9 +145,10 @@ class Transactions:
         while True:
             attempt = _Attempt()
             try:
-                if unknown and landed is not None and (answer := landed()) is not None:
-                    return answer
-                return once(attempt)
+                with journal_queries():
+                    if unknown and landed is not None and (answer := landed()) is not None:
+                        return answer
+                    return once(attempt)
             except RolledBack as instead:
                 return instead.answer  # type: ignore[no-any-return]  # one of the body's answers
             except (OperationalError, InterfaceError) as error:
