@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -582,6 +583,16 @@ def test_a_step_inside_a_def_step_is_refused(world, ran):
     run = world.run(flow)
     assert (run.status, ran) == ("failed", ["outer"])
     assert "do not nest" in run.error.message
+
+
+def test_a_step_on_another_thread_is_refused_and_does_not_hang(world, ran):
+    def flow(ctx):
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda n: ctx.step.run(f"s{n}", ran.append, n), range(4)))
+
+    run = world.run(flow)
+    assert (run.status, ran) == ("failed", [])
+    assert "another thread" in run.error.message
 
 
 def test_waiting_for_what_nobody_does_fails_with_words(world):

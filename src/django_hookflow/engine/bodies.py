@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Union
@@ -65,6 +66,7 @@ async def run_sync_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any
     """Drive a ``def`` body on the workflow's own thread; its steps drive the scheduler."""
 
     def body() -> Any:
+        scheduler.body_thread = threading.get_ident()
         token = place.set(Body(run_id=scheduler.run.run_id))
         try:
             return catching(lambda: fn(ctx))

@@ -96,6 +96,7 @@ class Scheduler:
         self.replay = Replay(claimed.entries, seq=claimed.run.seq)
         self.handed_at: datetime = claimed.run.created_at
         self.closing = False
+        self.body_thread: Union[int, None] = None
         self.end: Union[Ended, None] = None
         self.broken: Union[BaseException, None] = None
         self._dead = claimed.found_dead and claimed.run.deaths >= MAX_DEATHS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -94,9 +95,15 @@ class SyncSteps:
         return async_to_sync(self._scheduler.drive)(coro)  # type: ignore[no-any-return]
 
     def _refuse_misuse(self, step_id: str) -> None:
+        refuse_inside_step(f"step {step_id!r}")
+        if threading.get_ident() != self._scheduler.body_thread:
+            # The delivery's loop waits for the body's own thread and would never hear of it.
+            raise WorkflowDefinitionError(
+                f"step {step_id!r} was asked for on another thread than the workflow's own; "
+                "for steps side by side write the workflow as async def and use asyncio.gather"
+            )
         if self._scheduler.closing:
             raise WorkflowSuspended
-        refuse_inside_step(f"step {step_id!r}")
         if self._scheduler.executor.hops.journal.in_transaction():
             raise WorkflowDefinitionError(
                 f"step {step_id!r} was asked for inside transaction.atomic(): the step's record "
