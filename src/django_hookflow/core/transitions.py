@@ -8,6 +8,8 @@ whether one or fifty runs share a commit.
 
 ``now`` is always the journal's clock. Times that the caller computes are given as
 ``datetime``; times relative to the journal's clock as ``timedelta``.
+
+Longer than other modules because it is a list, one value for each arrow of the protocol.
 """
 
 from __future__ import annotations

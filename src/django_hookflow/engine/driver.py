@@ -2,6 +2,8 @@
 
 The answers are the table of the protocol, section 4; the edge turns an :class:`Answer` into
 an HTTP response. This is the boundary to user code: whatever a workflow raises ends here.
+
+Longer than other modules because the table's rows stand beside each other here, in order.
 """
 
 from __future__ import annotations

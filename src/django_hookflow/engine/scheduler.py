@@ -8,6 +8,9 @@ Rules:
 3. A unit that started is never cut: a delivery ends after its units have ended.
 4. The run is suspended while the body is still alive, so that something that arrived
    meanwhile can still be handed to it; only then is the body closed.
+
+Longer than other modules because it is one loop: what is outstanding, what runs and what is
+told live in rooms of their own, and what is left decides over all three at once.
 """
 
 from __future__ import annotations
