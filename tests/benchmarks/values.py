@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import timeit
 from datetime import datetime, timezone
+from functools import partial
 
 from django_hookflow.core.codec import JSONCodec
 
@@ -22,10 +23,10 @@ def best(action) -> float:
 def main() -> None:
     codec = JSONCodec()
     plain = json.dumps(PLAIN)
-    dumps, loads = best(lambda: json.dumps(PLAIN)), best(lambda: json.loads(plain))
+    dumps, loads = best(partial(json.dumps, PLAIN)), best(partial(json.loads, plain))
     for name, value in (("plain", PLAIN), ("with a datetime", DATED)):
         text = codec.encode(value)
-        encode, decode = best(lambda: codec.encode(value)), best(lambda: codec.decode(text))
+        encode, decode = best(partial(codec.encode, value)), best(partial(codec.decode, text))
         print(
             f"{name:16s} encode {encode * 1e6:5.1f} µs (x {encode / dumps:.1f} of json.dumps), "
             f"decode {decode * 1e6:5.1f} µs (x {decode / loads:.1f} of json.loads)"
