@@ -22,6 +22,7 @@ from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.driver import Driver, Limits
 from django_hookflow.engine.leases import LeaseKeeper
 from django_hookflow.engine.time import SystemClock
+from django_hookflow.exceptions import ConfigurationError
 from django_hookflow.journals.base import Journal
 from django_hookflow.registry import registry
 from django_hookflow.signals import log_event
@@ -97,10 +98,11 @@ class Runtime:
         not_before: datetime | None,
     ) -> str:
         """See :meth:`django_hookflow.workflow.Workflow.trigger`."""
+        publish = self.wakes.publish
         start = prepare(
             workflow, data, self.codec, run_id=run_id, delay=delay, not_before=not_before
         )
-        stored, publish = store(self.journal, start), self.wakes.publish
+        stored = store(self.journal, start)
         if stored is not None:
             self.journal.on_commit(lambda: publish(stored))
         return start.run_id
@@ -115,10 +117,10 @@ class Runtime:
         not_before: datetime | None,
     ) -> str:
         """See :meth:`django_hookflow.workflow.Workflow.atrigger`."""
+        wakes = self.wakes
         start = prepare(
             workflow, data, self.codec, run_id=run_id, delay=delay, not_before=not_before
         )
-        wakes = self.wakes
         committed = await sync_to_async(store_or_defer)(self.journal, start, wakes.publish)
         if committed is not None:
             await wakes.apublish(committed)
@@ -127,14 +129,23 @@ class Runtime:
 
 @lru_cache(maxsize=8)
 def _transport(path: str) -> Transport:
-    build: Callable[..., Transport] = import_string(path)
+    build: Callable[..., Transport] = _imported("DJANGO_HOOKFLOW_TRANSPORT", path)
     return build(_publish_config)
 
 
 @lru_cache(maxsize=8)
 def _codec(path: str) -> ValueCodec:
-    build: Callable[[], ValueCodec] = import_string(path)
+    build: Callable[[], ValueCodec] = _imported("DJANGO_HOOKFLOW_CODEC", path)
     return build()
+
+
+def _imported(setting: str, path: str) -> Any:
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{setting} = {path!r} cannot be imported ({error}); write the dotted path of a class"
+        ) from error
 
 
 def _publish_config() -> PublishConfig:
@@ -168,6 +179,7 @@ def _limits() -> Limits:
         lease=_lease(),
         max_value_bytes=options.max_value_bytes,
         max_delay=options.max_delay,
+        threads=options.threads,
         retry=options.retry,
     )
 

@@ -22,6 +22,8 @@ from django_hookflow.engine.place import refuse_in_body
 from django_hookflow.exceptions import ConfigurationError, RunConflict
 from django_hookflow.journals.base import Journal
 
+#: Longer ones would leave the databases' calendar.
+MAX_DELAY = timedelta(days=365 * 1000)
 RUN_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}", re.ASCII)
 
 
@@ -106,7 +108,8 @@ def _check_ready() -> None:
         raise ConfigurationError(
             'django_hookflow is not installed: add "django_hookflow" to INSTALLED_APPS'
         )
-    _ = options.token, options.webhook_url
+    _ = options.token, options.webhook_url, options.qstash_url, options.qstash_retries
+    _ = options.max_delay, options.publish_timeout
 
 
 def _check_arguments(run_id: Any, delay: timedelta | None, not_before: Any) -> None:
@@ -118,8 +121,8 @@ def _check_arguments(run_id: Any, delay: timedelta | None, not_before: Any) -> N
         )
     if delay is not None and not_before is not None:
         raise ValueError("give delay or not_before, not both")
-    if delay is not None and delay < timedelta(0):
-        raise ValueError(f"delay is not negative; got {delay!r}")
+    if delay is not None and not timedelta(0) <= delay <= MAX_DELAY:
+        raise ValueError(f"delay is 0 to 1000 years; got {delay!r}, which is negative or longer")
     if not_before is not None and (
         not isinstance(not_before, datetime) or not_before.utcoffset() is None
     ):

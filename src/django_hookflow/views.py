@@ -7,12 +7,13 @@ database nor, unless its token could be genuine, the network.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 from uuid import UUID
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import AsyncToSync, ThreadSensitiveContext, sync_to_async
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
@@ -125,7 +126,7 @@ async def _sweep(lasting_loop: bool) -> Answer:
 
 async def _outlive(work: Coroutine[Any, Any, T], stop: StopSign, lasting_loop: bool) -> T:
     """Run as a task that a client going away does not cut; it is asked to stop instead."""
-    task = asyncio.ensure_future(_in_own_thread(work) if lasting_loop else work)
+    task = _task(work, lasting_loop)
     _running.add(task)
     task.add_done_callback(_running.discard)
     try:
@@ -133,6 +134,18 @@ async def _outlive(work: Coroutine[Any, Any, T], stop: StopSign, lasting_loop: b
     except asyncio.CancelledError:
         stop.stop()
         raise
+
+
+def _task(work: Coroutine[Any, Any, T], lasting_loop: bool) -> asyncio.Task[T]:
+    """A task that has nothing of the request's, which may end before it.
+
+    asgiref makes no thread for a ``ThreadSensitiveContext`` inside another one, and an
+    executor for a request that is gone would never be shut down: so the task starts from an
+    empty context. Under a sync caller (WSGI, a test) everything stays on the caller's thread.
+    """
+    if not lasting_loop or getattr(AsyncToSync.executors, "current", None) is not None:
+        return asyncio.ensure_future(work)
+    return contextvars.Context().run(asyncio.ensure_future, _in_own_thread(work))
 
 
 async def _in_own_thread(work: Coroutine[Any, Any, T]) -> T:

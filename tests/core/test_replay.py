@@ -111,6 +111,10 @@ def test_arguments_count_only_where_a_step_id_repeats():
     assert "ctx.now()" in swapped.reason
     replay = Replay([entry("a", 1, sha="x"), entry("b", 2)], seq=2)
     ask(replay, "a", sha="other")
+    # Nobody could know at its first request that the step id repeats: told at the second.
+    assert isinstance(ask(replay, "a", sha="x"), Mismatch)
+    replay = Replay([entry("a", 1, sha="x")], seq=1)
+    ask(replay, "a", sha="x")
     assert isinstance(ask(replay, "a", sha="new"), Execute)
 
 

@@ -85,6 +85,7 @@ class World:
                 "lease": timedelta(seconds=60),
                 "max_value_bytes": 1 << 20,
                 "max_delay": timedelta(days=7),
+                "threads": 8,
                 "retry": RetryPolicy(jitter=False),
                 **limits,
             }

@@ -63,7 +63,10 @@ class Replay:
         key = step_key(request.step_id, occurrence)
         self._asked[key] = request
         entry = self._entries.get(key)
-        if entry is not None and (reason := self._difference(entry, request)):
+        reason = "" if entry is None else self._difference(entry, request)
+        if occurrence == 2 and not reason:
+            reason = self._first_differs(request.step_id)
+        if reason:
             self._mismatch = self._mismatch or Mismatch(reason=reason)
         if self._mismatch is not None:
             return self._mismatch
@@ -127,11 +130,23 @@ class Replay:
             return f"step {entry.key!r}: expected {expected}, got {got}"
         repeated = max(self._recorded_occurrences[entry.step_id], self._requested[entry.step_id])
         if repeated > 1 and entry.args_sha != request.args_sha:
-            return (
-                f"step {entry.key!r}: expected the arguments of the recorded call, got other ones; "
-                "give each item a step id of its own, and take times from ctx.now()"
-            )
+            return self._other_arguments(entry)
         return ""
+
+    def _first_differs(self, step_id: str) -> str:
+        """The first occurrence, asked for before anybody knew that the step id repeats."""
+        key = step_key(step_id, 1)
+        entry = self._entries.get(key)
+        if entry is None or key not in self._asked:
+            return ""
+        same = entry.args_sha == self._asked[key].args_sha
+        return "" if same else self._other_arguments(entry)
+
+    def _other_arguments(self, entry: Entry) -> str:
+        return (
+            f"step {entry.key!r}: expected the arguments of the recorded call, got other ones; "
+            "give each item a step id of its own, and take times from ctx.now()"
+        )
 
 
 def _describe(kind: object, call: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,15 +66,17 @@ def _ended(main: Any) -> BodyEnd:
 async def run_sync_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any) -> BodyEnd:
     """Drive a ``def`` body on the workflow's own thread; its steps drive the scheduler."""
 
-    def body() -> Any:
+    def hookflow_body() -> Any:
         scheduler.body_thread = threading.get_ident()
         token = place.set(Body(run_id=scheduler.run.run_id))
         try:
             return catching(lambda: fn(ctx))
         finally:
             place.reset(token)
+            if scheduler.refusals:
+                sys.settrace(None)  # if the body had to be unwound by it
 
-    result = await scheduler.executor.hops.own(body)
+    result = await scheduler.executor.hops.own(hookflow_body)
     if scheduler.broken is not None:
         raise scheduler.broken
     if scheduler.end is not None:

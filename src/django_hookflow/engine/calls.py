@@ -112,6 +112,18 @@ def check_url(url: object) -> str:
     return str(url)
 
 
+def origin(url: str) -> str:
+    """Scheme and host: what identifies a call; paths may carry ids that differ in a loop."""
+    parsed = httpx.URL(url)
+    port = "" if parsed.port is None else f":{parsed.port}"
+    return f"{parsed.scheme}://{parsed.host}{port}"
+
+
+def shown(url: str) -> str:
+    """The URL for people and logs: user, password and query may be credentials."""
+    return origin(url) + httpx.URL(url).path
+
+
 class CallClients:
     """The httpx clients of this process, one per running event loop."""
 
@@ -153,7 +165,7 @@ async def perform(call: HttpCall, client: httpx.AsyncClient, idempotency_key: st
         )
     except httpx.HTTPError as error:
         raise CallError(
-            f"{call.method} {call.url}: {type(error).__name__}: {error}".rstrip(": ")
+            f"{call.method} {shown(call.url)}: {type(error).__name__}: {error}".rstrip(": ")
         ) from error
     return _judge(call, response)
 
@@ -188,7 +200,7 @@ def _judge(call: HttpCall, response: httpx.Response) -> CallResponse:
     if status < 400 or not (transient or call.raise_for_status):
         return answer
     raise CallError(
-        f"{call.method} {call.url} answered {status}",
+        f"{call.method} {shown(call.url)} answered {status}",
         response=answer,
         retry_after=_retry_after(response) if transient else None,
         final=not transient,

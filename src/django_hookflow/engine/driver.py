@@ -48,6 +48,7 @@ from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.engine.execute import Executor
 from django_hookflow.engine.hops import Hops
 from django_hookflow.engine.leases import Lease, LeaseKeeper
+from django_hookflow.engine.loop import FOREIGN_AWAIT as ADVICE
 from django_hookflow.engine.outcomes import run_error
 from django_hookflow.engine.publishing import apublish_owed
 from django_hookflow.engine.scheduler import Scheduler, StopSign
@@ -55,7 +56,11 @@ from django_hookflow.engine.steps import Steps
 from django_hookflow.engine.suspending import block_delay
 from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock, Stopwatch
-from django_hookflow.exceptions import SerializationError, TransportError
+from django_hookflow.exceptions import (
+    SerializationError,
+    TransportError,
+    WorkflowDefinitionError,
+)
 from django_hookflow.journals.base import Journal
 from django_hookflow.transports.base import Transport
 
@@ -79,6 +84,7 @@ class Limits:
     lease: timedelta
     max_value_bytes: int
     max_delay: timedelta
+    threads: int
     retry: RetryPolicy
 
 
@@ -258,6 +264,7 @@ class _Delivery:
             stop=self.stop,
             clock=self.driver.clock,
             delivery_seconds=self.limits.delivery_seconds,
+            threads=self.limits.threads,
             observe=self.driver.observe,
         )
 
@@ -283,6 +290,8 @@ class _Delivery:
         self, run: RunView, workflow: Runnable, end: Union[Returned, Threw]
     ) -> Union[str, ErrorRecord]:
         if isinstance(end, Threw):
+            if isinstance(end.error, self.driver.journal.sync_only_errors):
+                return run_error(WorkflowDefinitionError(f"{end.error} In a workflow: {ADVICE}"))
             logger.info("run %s failed", run.run_id, exc_info=end.error)
             return run_error(end.error)
         try:

@@ -27,7 +27,7 @@ from django_hookflow.core.transitions import (
     Record,
     RunView,
 )
-from django_hookflow.engine.calls import CallClients, CallError, HttpCall, perform
+from django_hookflow.engine.calls import CallClients, CallError, HttpCall, perform, shown
 from django_hookflow.engine.hops import Hops, Raised, bounded, catching
 from django_hookflow.engine.outcomes import TimeUp, record_error
 from django_hookflow.engine.place import StepInfo, place
@@ -147,16 +147,37 @@ class Executor:
         assert isinstance(work, Function), "timers are not executed"
         if work.is_async:
             return await _run_async(lambda: work.fn(*work.args, **work.kwargs), timeout)
-        call = _Bound(work.fn, work.args, work.kwargs)
+        bound = _Bound(work.fn, work.args, work.kwargs)
+
+        def call() -> Any:
+            return self.hops.journal.guard(bound)
+
         if timeout is None:
             hop = self.hops.own if alone else self.hops.side
             return await hop(catching, call)
         if not self.hops.pinned:
-            return await _run_async(lambda: self.hops.side(catching, call), timeout)
+            return await self._on_thread(call, timeout)
         # Pinned to the own thread nothing can cut it short: judged when it ends.
         started = self.stopwatch.elapsed()
         value = await self.hops.own(catching, call)
         return value if self._since(started) <= timeout else _time_up(timeout)
+
+    async def _on_thread(self, call: Callable[[], Any], timeout: float) -> Any:
+        """Give up ``timeout`` seconds after the thread began; queueing is not the step's time."""
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def begin() -> Any:
+            loop.call_soon_threadsafe(begun.set)
+            return catching(call)
+
+        thread = asyncio.ensure_future(self.hops.side(begin))
+        waiting = asyncio.ensure_future(begun.wait())
+        await asyncio.wait({thread, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        value = await _run_async(lambda: asyncio.shield(thread), timeout)
+        # A late result is discarded; retrieved, so that nobody is told it was not.
+        thread.add_done_callback(lambda late: late.cancelled() or late.exception())
+        return value
 
     async def _call(self, job: Job, call: HttpCall) -> Any:
         client, key = self.clients.current(), self.idempotency_key(job)
@@ -164,7 +185,9 @@ class Executor:
         answer = await _run_async(lambda: perform(call, client, key), timeout)
         if isinstance(answer, Raised):
             if isinstance(answer.error, TimeUp):
-                return Raised(CallError(f"{call.method} {call.url}: no answer in {timeout:g} s"))
+                return Raised(
+                    CallError(f"{call.method} {shown(call.url)}: no answer in {timeout:g} s")
+                )
             return answer
         return answer.to_plain()
 

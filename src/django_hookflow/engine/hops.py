@@ -67,7 +67,7 @@ def catching(fn: Callable[[], T]) -> Union[T, Raised]:
     """Call ``fn``; what it raises comes back as a value, but for the process's own end."""
     try:
         return fn()
-    except (SystemExit, KeyboardInterrupt, GeneratorExit):
+    except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:  # the boundary to user code
         return Raised(error)

@@ -8,12 +8,13 @@ connection only when a lease lives for a third of its time.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-from django_hookflow.core.transitions import Beat, JournalUnavailable
+from django_hookflow.core.transitions import Beat
 from django_hookflow.journals.base import Journal
 
 logger = logging.getLogger("django_hookflow.leases")
@@ -39,12 +40,17 @@ class LeaseKeeper:
         self._held: dict[tuple[UUID, int], Lease] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._process = os.getpid()
 
     def hold(self, lease: Lease) -> None:
         """Keep this lease until :meth:`drop`."""
+        if self._process != os.getpid():
+            # A forked child: the thread stayed with the parent, and so did its leases, which
+            # would never run out if this process renewed them after the parent's death.
+            self._process, self._thread = os.getpid(), None
+            self._held, self._changed = {}, threading.Condition()
         with self._changed:
             self._held[lease.run, lease.epoch] = lease
-            # A forked child has the object but not the thread: ask the thread, not the object.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._keep, name="hookflow-leases", daemon=True
@@ -83,9 +89,10 @@ class LeaseKeeper:
                     Beat(held={lease.run: lease.epoch for lease in leases}, lease=self._duration())
                 )
             )
-        except JournalUnavailable as error:
-            # The lease is still ours until it runs out; the next beat may come through.
-            logger.warning("leases were not renewed: %s", error)
+        except Exception as error:
+            # Whatever it is, the lease is still ours until it runs out, and the next beat may
+            # come through: the thread must not die of it.
+            logger.warning("leases were not renewed: %r", error)
             return
         for lease in leases:
             lease.lost = lease.lost or lease.run in lost

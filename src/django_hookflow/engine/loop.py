@@ -18,7 +18,7 @@ from asyncio import events, tasks
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django_hookflow.exceptions import WorkflowDefinitionError
 
@@ -36,11 +36,33 @@ def _refuse(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
     raise WorkflowDefinitionError(FOREIGN_AWAIT)
 
 
+if TYPE_CHECKING:
+    _Task = asyncio.Task[Any]
+else:
+    _Task = asyncio.Task
+
+
+class WorkflowTask(_Task):
+    """A task whose place in a set is its number, not its address.
+
+    ``asyncio.wait``, ``as_completed`` and ``TaskGroup`` keep tasks in sets. By address their
+    order would differ from replay to replay, and with it the order of what the body asks.
+    """
+
+    def __init__(self, *args: Any, number: int, **kwargs: Any) -> None:
+        self.number = number
+        super().__init__(*args, **kwargs)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """A loop that runs what is ready and knows nothing of time or the outside."""
 
     def __init__(self) -> None:
         self._ready: deque[asyncio.Handle] = deque()
+        self._made = 0
         self.max_turns = MAX_TURNS
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
@@ -62,7 +84,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         kwargs.pop("eager_start", None)
         if kwargs.get("context", ...) is None:
             del kwargs["context"]  # Python 3.10 does not know the parameter
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, **kwargs)
+        self._made += 1
+        task = WorkflowTask(coro, loop=self, number=self._made, **kwargs)
         self._tasks.add(task)
         return task
 

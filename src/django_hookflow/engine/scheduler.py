@@ -44,7 +44,7 @@ from django_hookflow.engine.plans import Job, Plan, Wait
 from django_hookflow.engine.suspending import WorkflowSuspended, block_delay
 from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock
-from django_hookflow.engine.units import Units
+from django_hookflow.engine.units import Units, needs_thread
 from django_hookflow.exceptions import SerializationError, WorkflowDefinitionError
 
 #: A retry this close is awaited in the delivery, a later one suspends.
@@ -91,6 +91,7 @@ class Scheduler:
         stop: StopSign,
         clock: Clock,
         delivery_seconds: float,
+        threads: int,
         observe: events.Observer,
     ) -> None:
         self.loop = new_loop()
@@ -99,6 +100,8 @@ class Scheduler:
         self.replay = Replay(claimed.entries, seq=claimed.run.seq)
         self.handed_at: datetime = claimed.run.created_at
         self.closing = False
+        self.refusals = 0
+        self._numbered = 0
         self.body_thread: Union[int, None] = None
         self.end: Union[Ended, None] = None
         self.broken: Union[BaseException, None] = None
@@ -107,6 +110,7 @@ class Scheduler:
         self._stop = stop
         self._clock = clock
         self._delivery_seconds = delivery_seconds
+        self._threads = threads
         self._seen = claimed.run.signals
         self._outstanding = Outstanding(self.loop, self.replay, executor.stopwatch)
         self._units = Units(executor, stop.event)
@@ -118,6 +122,11 @@ class Scheduler:
     def request(self, plan: Plan) -> asyncio.Future[Any]:
         """Take a request of the body; the future belongs to the workflow's loop."""
         return self._outstanding.request(plan)
+
+    def next_number(self) -> int:
+        """A number for the body's next step call."""
+        self._numbered += 1
+        return self._numbered
 
     # --- the loop of a delivery
 
@@ -246,8 +255,14 @@ class Scheduler:
     def _start_ready(self) -> None:
         jobs = self._outstanding.ready = self._outstanding.live_jobs()
         due = [job for job in jobs if self._remaining(job) <= 0]
-        starting = []
+        starting: list[Job] = []
+        free = self._threads - self._units.threads
         for job in due:
+            if needs_thread(job):
+                # Queued for a thread it would start when the delivery's time may be over.
+                free -= 1
+                if free < 0:
+                    continue
             if self._fits(job, 0.0):
                 starting.append(job)
                 self._started = True

@@ -18,7 +18,8 @@ from django_hookflow.core.hints import hint_of
 from django_hookflow.core.requests import Request, check_step_id
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.engine.callables import callable_of, is_async, qualified_name, unwrap
-from django_hookflow.engine.calls import CallResponse, HttpCall, check_url
+from django_hookflow.engine.calls import CallResponse, HttpCall, check_url, origin
+from django_hookflow.engine.ordered import ordered
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.plans import AtomicFunction, Function, Plan, StepOptions, Timer, Work
 from django_hookflow.engine.scheduler import Scheduler
@@ -28,6 +29,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 NO_OPTIONS = StepOptions()
+
+#: A body that goes on asking after so many refusals at its suspension would never end.
+MAX_REFUSALS = 100
 
 #: Longer waits would leave the range of ``datetime``.
 MAX_SLEEP = timedelta(days=365 * 1000)
@@ -70,6 +74,7 @@ class Steps:
     async def run(
         self, step_id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
+    @ordered
     async def run(self, step_id: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run ``fn`` once and record its outcome.
 
@@ -86,6 +91,7 @@ class Steps:
         )
         return await self._ask(step_id, Kind.RUN, qualified_name(fn), (args, kwargs), work)
 
+    @ordered
     async def atomic(
         self, step_id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
@@ -108,6 +114,7 @@ class Steps:
             step_id, Kind.ATOMIC, qualified_name(fn), (args, kwargs), work
         )
 
+    @ordered
     async def sleep(self, step_id: str, seconds: Union[float, timedelta]) -> None:
         """Wait for so many seconds (or a ``timedelta``), of any length, holding nothing.
 
@@ -120,6 +127,7 @@ class Steps:
             raise ValueError(f"sleep({step_id!r}) takes 0 s to 1000 years, not {seconds!r}")
         await self._ask(step_id, Kind.SLEEP, "", seconds, Timer(until=seconds))
 
+    @ordered
     async def sleep_until(self, step_id: str, when: datetime) -> None:
         """Wait until ``when``, an aware ``datetime``; a naive one is a :class:`ValueError`."""
         if not isinstance(when, datetime):
@@ -131,6 +139,7 @@ class Steps:
             )
         await self._ask(step_id, Kind.SLEEP, "", when, Timer(until=when))
 
+    @ordered
     async def call(
         self,
         step_id: str,
@@ -165,13 +174,16 @@ class Steps:
             raise_for_status=raise_for_status,
         )
         seen = (work.method, work.url, body, headers, params)
-        plain = await self._ask(step_id, Kind.CALL, f"{work.method} {_origin(url)}", seen, work)
+        plain = await self._ask(step_id, Kind.CALL, f"{work.method} {origin(url)}", seen, work)
         assert isinstance(plain, CallResponse), "the scheduler decodes calls"
         return plain
 
     async def _ask(self, step_id: str, kind: Kind, call: str, args: Any, work: Work) -> Any:
         scheduler = self._scheduler
         if scheduler.closing:
+            scheduler.refusals += 1
+            if scheduler.refusals > MAX_REFUSALS:
+                await scheduler.loop.create_future()  # a bare except in a loop: nobody resumes it
             raise asyncio.CancelledError("the run is suspended; nothing durable starts now")
         refuse_inside_step(f"step {step_id!r}")
         if asyncio.get_running_loop() is not scheduler.loop:
@@ -219,8 +231,3 @@ def _check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
         if not isinstance(value, str) or any(c in value for c in "\r\n\x00"):
             raise ValueError(f"header {name!r} is text without line breaks, not {value!r}")
     return checked
-
-
-def _origin(url: str) -> str:
-    """Scheme and host: what identifies a call; paths may carry ids that differ in a loop."""
-    return "/".join(url.split("/", 3)[:3]).partition("?")[0]

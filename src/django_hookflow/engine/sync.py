@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.engine.calls import CallResponse
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.scheduler import Scheduler
-from django_hookflow.engine.steps import Steps
+from django_hookflow.engine.steps import MAX_REFUSALS, Steps
 from django_hookflow.engine.suspending import WorkflowSuspended
+from django_hookflow.engine.unwinding import raise_at_next_line
 from django_hookflow.exceptions import WorkflowDefinitionError
 
 P = ParamSpec("P")
@@ -103,8 +105,12 @@ class SyncSteps:
                 "for steps side by side write the workflow as async def and use asyncio.gather"
             )
         if self._scheduler.closing:
+            self._scheduler.refusals += 1
+            if self._scheduler.refusals > MAX_REFUSALS:
+                # Up from here: _refuse_misuse, _wait, the step's method, the body's own frame.
+                raise_at_next_line(sys._getframe(3), "hookflow_body")
             raise WorkflowSuspended
-        if self._scheduler.executor.hops.journal.in_transaction():
+        if self._scheduler.executor.hops.journal.in_any_transaction():
             raise WorkflowDefinitionError(
                 f"step {step_id!r} was asked for inside transaction.atomic(): the step's record "
                 "would wait for, or vanish with, your transaction. Leave the block first, or "

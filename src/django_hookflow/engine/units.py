@@ -10,6 +10,12 @@ from django_hookflow.engine.execute import Broken, Executor, UnitEnd
 from django_hookflow.engine.plans import AtomicFunction, Function, Job
 
 
+def needs_thread(job: Job) -> bool:
+    """Whether it runs ``def`` code."""
+    work = job.plan.work
+    return isinstance(work, AtomicFunction) or (isinstance(work, Function) and not work.is_async)
+
+
 class Units:
     """Running units and the ends that were not taken in yet; ``progress`` is set by each end."""
 
@@ -27,11 +33,12 @@ class Units:
     @property
     def on_own_thread(self) -> bool:
         """Whether one of them may be using the workflow's own thread and its connection."""
-        return any(
-            isinstance(job.plan.work, AtomicFunction)
-            or (isinstance(job.plan.work, Function) and not job.plan.work.is_async)
-            for job in self._running.values()
-        )
+        return any(needs_thread(job) for job in self._running.values())
+
+    @property
+    def threads(self) -> int:
+        """How many of them need a thread."""
+        return sum(needs_thread(job) for job in self._running.values())
 
     @property
     def since(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol, Union
+from typing import Protocol, TypeVar, Union
 from uuid import UUID
 
 from django_hookflow.core.transitions import (
@@ -40,6 +40,8 @@ from django_hookflow.core.transitions import (
     Trigger,
     Triggered,
 )
+
+T = TypeVar("T")
 
 #: Called with the name of a crash point; a test's version raises or ends the process.
 CrashPoint = Callable[[str], None]
@@ -85,6 +87,9 @@ class Journal(Protocol):
     #: Errors out of a workflow's own body that mean "the database or the machine", not "the code".
     infrastructure_errors: tuple[type[BaseException], ...]
 
+    #: Errors that say "not from async code" when an ``async def`` body does what it may not.
+    sync_only_errors: tuple[type[BaseException], ...]
+
     def pinned(self) -> bool:
         """Whether all work has to stay on the calling thread (an open transaction of a test,
         a database that only this thread's connection sees).
@@ -99,6 +104,15 @@ class Journal(Protocol):
 
     def in_transaction(self) -> bool:
         """Whether the calling thread has a transaction of its own making open on the alias."""
+
+    def in_any_transaction(self) -> bool:
+        """The same on whatever alias."""
+
+    def guard(self, work: Callable[[], T]) -> T:
+        """Call a step's function; one that leaves a transaction open, or autocommit off, fails.
+
+        What it left is rolled back: the journal would join it and never commit.
+        """
 
     def on_commit(self, action: Callable[[], None]) -> None:
         """Call ``action`` once the caller's transaction has committed; at once outside one."""

@@ -26,6 +26,7 @@ class MemoryJournal:
     """Applies transitions to rows in memory; may be used by several threads."""
 
     infrastructure_errors: tuple[type[BaseException], ...] = (MemoryError,)
+    sync_only_errors: tuple[type[BaseException], ...] = ()
 
     def __init__(self, clock: Callable[[], datetime], crash: CrashPoint = no_crash) -> None:
         self._clock = clock
@@ -64,6 +65,12 @@ class MemoryJournal:
 
     def in_transaction(self) -> bool:
         return False
+
+    def in_any_transaction(self) -> bool:
+        return False
+
+    def guard(self, work: Callable[[], R]) -> R:
+        return work()
 
     def on_commit(self, action: Callable[[], None]) -> None:
         action()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Union
+from typing import TypeVar, Union
 from uuid import UUID
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import InterfaceError, OperationalError
 
 from django_hookflow.core import transitions as t
@@ -18,9 +19,12 @@ from django_hookflow.journals import (
     orm_wakes,
 )
 from django_hookflow.journals.base import CrashPoint, no_crash
+from django_hookflow.journals.orm_guard import guarded, open_blocks
 from django_hookflow.journals.orm_idle import close_unused, watch_thread
 from django_hookflow.journals.orm_rows import read_run, run_view
 from django_hookflow.journals.orm_transactions import Transactions
+
+T = TypeVar("T")
 
 
 class OrmJournal:
@@ -35,6 +39,8 @@ class OrmJournal:
         InterfaceError,
         MemoryError,
     )
+
+    sync_only_errors: tuple[type[BaseException], ...] = (SynchronousOnlyOperation,)
 
     def __init__(
         self,
@@ -61,6 +67,12 @@ class OrmJournal:
 
     def in_transaction(self) -> bool:
         return self._tx.in_transaction()
+
+    def in_any_transaction(self) -> bool:
+        return bool(open_blocks())
+
+    def guard(self, work: Callable[[], T]) -> T:
+        return guarded(work)
 
     def on_commit(self, action: Callable[[], None]) -> None:
         # Inside a TestCase too: there nothing may leave unless the test executes its hooks.

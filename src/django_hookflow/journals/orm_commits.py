@@ -27,6 +27,7 @@ from django_hookflow.core.transitions import (
     Receive,
     Record,
 )
+from django_hookflow.exceptions import WorkflowDefinitionError
 from django_hookflow.journals.orm_aliases import writes_only_to
 from django_hookflow.journals.orm_rows import (
     OPEN,
@@ -61,7 +62,15 @@ def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
     landed = partial(_written, tx, transition)
     if isinstance(transition, Atomic):
         work = _Work(transition)
-        return tx.run(name, partial(work.apply, tx), landed=landed, foreign=work.raised)
+        try:
+            return tx.run(name, partial(work.apply, tx), landed=landed, foreign=work.raised)
+        except Fenced:
+            if _still_held(tx, transition.fence):
+                raise WorkflowDefinitionError(
+                    "an atomic step ended or took over its own run: its record and that cannot "
+                    "both commit; cancel the run by ctx.step.run"
+                ) from None
+            raise
     bodies: dict[type, Any] = {
         Record: _record,
         Attempted: _attempted,
@@ -94,6 +103,14 @@ def _pass_fence(tx: Transactions, fence: Fence, entry: Entry, *, outcomes: int) 
     ):
         raise Fenced
     return _read_back(tx, fence, entry)
+
+
+def _still_held(tx: Transactions, fence: Fence) -> bool:
+    """Whether the fence holds once more: what broke it was rolled back with the transaction."""
+    held = runs(tx.alias).filter(
+        pk=fence.id, epoch=fence.epoch, status__in=OPEN, lease_until__isnull=False
+    )
+    return bool(tx.read(held.exists))
 
 
 def _read_back(tx: Transactions, fence: Fence, entry: Entry) -> _Held:
