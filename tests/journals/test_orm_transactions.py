@@ -30,6 +30,7 @@ from django_hookflow.core.transitions import (
     Trigger,
     Triggered,
 )
+from django_hookflow.exceptions import WorkflowDefinitionError
 from django_hookflow.journals import orm_transactions
 from django_hookflow.journals.orm import OrmJournal
 from django_hookflow.journals.orm_rows import runs
@@ -194,13 +195,28 @@ def test_what_a_failed_atomic_step_wrote_is_gone(orm: OrmBench) -> None:
 @real
 def test_atomic_step_of_a_fenced_holder_leaves_no_effect(orm: OrmBench) -> None:
     id, fence = orm.held()
+    runs(orm.alias).filter(pk=id).update(epoch=99)  # replaced while the step was running
 
     def work() -> str:
         Effect.objects.using(orm.alias).create(step="a")
-        runs(orm.alias).filter(pk=id).update(epoch=99)  # as if it had just been replaced
         return "1"
 
     with pytest.raises(Fenced):
+        orm.journal.commit(atomic_of(fence, work))
+    assert effects(orm.alias) == []
+    assert orm.run(id).epoch == 99
+
+
+@real
+def test_atomic_step_that_takes_its_own_run_away_leaves_no_effect_and_fails(orm: OrmBench) -> None:
+    id, fence = orm.held()
+
+    def work() -> str:
+        Effect.objects.using(orm.alias).create(step="a")
+        runs(orm.alias).filter(pk=id).update(epoch=99)  # what a cancel of one's own run does
+        return "1"
+
+    with pytest.raises(WorkflowDefinitionError, match="its own run"):
         orm.journal.commit(atomic_of(fence, work))
     assert effects(orm.alias) == []
     assert orm.run(id).epoch == fence.epoch
