@@ -2,6 +2,8 @@
 
 The unit is a task of its own on the delivery's loop. It ends by handing a
 :class:`Settled` outcome, a :class:`Failed` attempt or what broke it to the scheduler.
+
+Longer than other modules because the colours and kinds of steps stand beside each other here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The transitions of a holder, on drafts of the memory journal."""
+"""The transitions of a holder, on drafts of the memory journal.
+
+A few lines longer than the habit: one function for each transition, to be read beside the ORM's.
+"""
 
 from __future__ import annotations
 
