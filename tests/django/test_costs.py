@@ -6,14 +6,13 @@ from datetime import timedelta
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connections
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_hookflow import workflow
 from django_hookflow.runtime import runtime
 
-from .harness import hookflow_settings, messages, post, row, wake
+from .harness import hookflow_settings, messages, row
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -36,11 +35,11 @@ async def steps(ctx):
 
 
 def queries_of(alias, run_id, number=1):
-    body = wake(run_id, number, alias)
-    # The process's look at other runs, every 15 s, is not a cost of this one: take it now.
-    async_to_sync(runtime.wakes.share)()
+    """Of one delivery, without the look at other runs that the webhook takes every 15 s."""
+    deliver = async_to_sync(runtime.driver.deliver)
+    id = row(run_id, alias).id
     with CaptureQueriesContext(connections[alias]) as captured:
-        assert post(Client(), body).status_code == 200
+        assert deliver(id, number, lasting_loop=False).status == 200
     return [query["sql"] for query in captured.captured_queries]
 
 
