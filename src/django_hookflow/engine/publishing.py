@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -67,15 +66,3 @@ def find_work(journal: Journal, *, limit: int = SWEEP_LIMIT) -> list[UUID]:
     nudged = journal.nudge(overdue=OVERDUE_AFTER, limit=limit)
     signalled = journal.signal_unseen(limit=limit)
     return list(dict.fromkeys([*owed, *nudged, *signalled]))
-
-
-def publish_all(
-    runs: list[UUID], publish: Callable[[UUID], bool], *, until: Callable[[], bool]
-) -> int:
-    """Publish for each run until ``until()``; how many went out. ``publish`` may raise."""
-    sent = 0
-    for run in runs:
-        if until():
-            break
-        sent += publish(run)
-    return sent
