@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 
 from django_hookflow.conf import options
-from django_hookflow.core.entries import RunStatus
-from django_hookflow.core.transitions import Cancel, Over
+from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.transitions import Cancel, NotFailed, Over, Retry
 from django_hookflow.engine.place import refuse_in_body
 from django_hookflow.exceptions import (
     RunCancelled,
@@ -22,6 +22,7 @@ from django_hookflow.exceptions import (
     WorkflowDefinitionError,
 )
 from django_hookflow.runtime import Runtime
+from django_hookflow.starts import committed_or_defer
 
 #: Seconds between two looks at a run that is waited for: the first, and the longest.
 FIRST_POLL = 0.05
@@ -51,6 +52,33 @@ class RunControls:
     async def acancel(self, run: UUID, *, compensate: bool = True) -> None:
         """:meth:`cancel` for async code."""
         await sync_to_async(self.cancel)(run, compensate=compensate)
+
+    def retry(self, run: UUID) -> None:
+        """Re-open a failed run and wake it, once the caller's transaction has committed."""
+        self._reopen(run)
+        publish = self._runtime.wakes.publish
+        self._runtime.journal.on_commit(lambda: publish(run))
+
+    async def aretry(self, run: UUID) -> None:
+        """:meth:`retry` for async code."""
+        wakes, journal = self._runtime.wakes, self._runtime.journal
+
+        def reopen() -> bool:
+            self._reopen(run)
+            return committed_or_defer(journal, lambda: wakes.publish(run))
+
+        if await sync_to_async(reopen)():
+            await wakes.apublish(run)
+
+    def _reopen(self, run: UUID) -> None:
+        refuse_in_body("retrying a run", 'ctx.step.run("...", run.retry)')
+        answer = self._runtime.journal.retry(Retry(id=run))
+        if not isinstance(answer, NotFailed):
+            return
+        if answer.status is None:
+            raise _model().DoesNotExist(f"there is no run {run}")
+        error = RunFinished if answer.status in TERMINAL else RunNotFinished
+        raise error(f"run {run} is {answer.status}; only a failed run can be retried")
 
     def get_result(self, run: UUID, *, timeout: float = 0) -> Any:
         """The run's return value; polls for ``timeout`` seconds without holding a connection.

@@ -194,6 +194,20 @@ class WorkflowRun(models.Model):
         """:meth:`cancel` for async code."""
         await ports.controls().acancel(self.pk, compensate=compensate)
 
+    def retry(self) -> None:
+        """Let a failed run go on from what failed it; recorded steps stay.
+
+        The steps whose failure the workflow had not caught are executed again, under fresh
+        idempotency keys; their old outcomes stay for reading, superseded. Raises
+        ``RunNotFinished`` for a run that is still going, ``RunFinished`` for one that
+        completed or was cancelled.
+        """
+        ports.controls().retry(self.pk)
+
+    async def aretry(self) -> None:
+        """:meth:`retry` for async code."""
+        await ports.controls().aretry(self.pk)
+
     def get_result(self, timeout: float = 0) -> Any:
         """What the workflow returned; with a timeout, wait so many seconds for it.
 

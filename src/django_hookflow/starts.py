@@ -87,19 +87,27 @@ def store_or_defer(
 ) -> UUID | None:
     """:func:`store`; the id if it is committed by now, else ``publish`` follows the commit."""
     stored = store(journal, transition)
-    if stored is None:
+    if stored is None or not committed_or_defer(journal, lambda: publish(stored)):
         return None
+    return stored
+
+
+def committed_or_defer(journal: Journal, publish: Callable[[], None]) -> bool:
+    """Whether what was just written is committed; if not, ``publish`` follows the commit.
+
+    Async code publishes by itself what is committed, which its thread could only do blocking.
+    """
     state = {"storing": True, "committed": False}
 
     def committed() -> None:
         if state["storing"]:
             state["committed"] = True
         else:
-            publish(stored)
+            publish()
 
     journal.on_commit(committed)
     state["storing"] = False
-    return stored if state["committed"] else None
+    return state["committed"]
 
 
 def _check_ready() -> None:

@@ -46,7 +46,7 @@ def test_a_failed_attempt_is_gone_on_with():
 def test_a_wait_parks_and_keeps_its_row():
     row = entry("nap", kind=Kind.SLEEP, call="")
     assert ask(Replay([row], seq=0), "nap", kind=Kind.SLEEP, call="") == Park(
-        key="nap#1", occurrence=1, pending=row
+        key="nap#1", occurrence=1, series=0, pending=row
     )
 
 
@@ -162,3 +162,10 @@ def test_bad_step_ids(bad):
 @pytest.mark.parametrize("good", ["a", "x" * 200, "Ünïcode #1", "charge#2"])
 def test_good_step_ids(good):
     assert check_step_id(good) == good
+
+
+def test_what_was_superseded_is_asked_for_under_its_next_series():
+    replay = Replay([], seq=1, series={"charge#1": 2, "nap#1": 1})
+    assert ask(replay, "charge").series == 2
+    assert ask(replay, "nap", kind=Kind.SLEEP, call="").series == 1
+    assert ask(replay, "ship").series == 0

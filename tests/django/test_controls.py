@@ -1,4 +1,4 @@
-"""Cancel and get_result, on the instance, with their awaitable twins."""
+"""Cancel, retry and get_result, on the instance, with their awaitable twins."""
 
 import threading
 import time
@@ -33,6 +33,21 @@ async def flow(ctx):
     if ctx.data.get("fail"):
         await ctx.step.run("reserve", fails)
     return (1, 2)
+
+
+stock: list[str] = []
+
+
+def take():
+    if not stock:
+        raise TerminalError("out of stock")
+    return stock.pop()
+
+
+@workflow(workflow_id="tests.controls.reserving")
+def reserving(ctx):
+    ctx.step.run("count", len, "abc")
+    return ctx.step.run("reserve", take)
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +175,81 @@ def test_a_rolled_back_cancel_did_not_happen(call, alias):
         raise Undo
     drain(Client())
     assert call(run, "get_result") == (1, 2)
+
+
+# --- retry
+
+
+@pytest.fixture
+def failed(alias):
+    stock.clear()
+    run = row(reserving.trigger(), alias)
+    drain(Client())
+    run.refresh_from_db()
+    assert run.status == "failed"
+    messages()
+    return run
+
+
+def test_a_failed_run_goes_on_from_what_failed_it(call, alias, failed):
+    stock.append("book")
+    call(failed, "retry")
+    failed.refresh_from_db()
+    assert (failed.status, failed.error, failed.finished_at) == ("suspended", None, None)
+    drain(Client())
+    assert call(failed, "get_result") == "book"
+    rows = failed.steps.values_list("step_id", "status", "superseded", "series")
+    assert list(rows) == [
+        ("count", "completed", False, 0),
+        ("reserve", "failed", True, 0),
+        ("reserve", "completed", False, 1),
+    ]
+
+
+def test_a_retry_that_fails_again_says_so(call, alias, failed):
+    call(failed, "retry")
+    drain(Client())
+    with pytest.raises(RunFailed, match="out of stock"):
+        call(failed, "get_result")
+
+
+def test_a_rolled_back_retry_did_not_happen(call, alias, failed):
+    class Undo(Exception):
+        pass
+
+    with pytest.raises(Undo), transaction.atomic(using=alias):
+        call(failed, "retry")
+        raise Undo
+    failed.refresh_from_db()
+    assert failed.status == "failed"
+    assert failed.error["message"] == "out of stock"
+    assert messages() == []
+
+
+def test_a_retry_inside_a_transaction_is_sent_after_its_commit(call, alias, failed):
+    with transaction.atomic(using=alias):
+        call(failed, "retry")
+        assert messages() == []
+    assert len(messages()) == 1
+
+
+def test_a_run_that_is_still_going_is_not_retried(call, alias):
+    run = started(alias)
+    with pytest.raises(RunNotFinished, match="only a failed run"):
+        call(run, "retry")
+
+
+def test_a_run_that_ended_otherwise_is_not_retried(call, alias):
+    completed, cancelled = started(alias), started(alias)
+    cancelled.cancel()
+    drain(Client())
+    for run in (completed, cancelled):
+        with pytest.raises(RunFinished, match="only a failed run"):
+            call(run, "retry")
+
+
+def test_an_unknown_run_is_not_retried(call, alias):
+    run = started(alias)
+    type(run).objects.using(alias).filter(pk=run.pk).delete()
+    with pytest.raises(type(run).DoesNotExist):
+        call(run, "retry")

@@ -34,6 +34,7 @@ class Park:
 
     key: str
     occurrence: int
+    series: int
     pending: Entry | None
 
 

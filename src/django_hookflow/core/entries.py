@@ -66,7 +66,8 @@ class ErrorRecord:
 
     ``raises`` names the class of :mod:`django_hookflow.exceptions` that the workflow sees;
     ``classes`` are the qualified names of the original class and its bases; ``response`` is
-    the stored answer of a failed call.
+    the stored answer of a failed call. ``uncaught``, of a failed run, are the keys of the
+    failed steps that a retry executes again.
     """
 
     type: str
@@ -75,6 +76,7 @@ class ErrorRecord:
     raises: str = "StepFailed"
     classes: tuple[str, ...] = ()
     response: Any = None
+    uncaught: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; the inverse of :meth:`from_dict`."""
@@ -85,6 +87,7 @@ class ErrorRecord:
             "raises": self.raises,
             "classes": list(self.classes),
             "response": self.response,
+            "uncaught": list(self.uncaught),
         }
 
     @classmethod
@@ -97,6 +100,7 @@ class ErrorRecord:
             raises=str(stored.get("raises", "StepFailed")),
             classes=tuple(stored.get("classes", ())),
             response=stored.get("response"),
+            uncaught=tuple(stored.get("uncaught", ())),
         )
 
 
@@ -132,6 +136,11 @@ class Entry:
     def is_outcome(self) -> bool:
         """Whether it has ended and can be handed to the workflow."""
         return self.status is not StepStatus.PENDING
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether its outcome is an error."""
+        return self.status is StepStatus.FAILED
 
 
 def step_key(step_id: str, occurrence: int) -> str:

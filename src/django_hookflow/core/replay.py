@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from django_hookflow.core.decisions import Decision, Execute, Mismatch, Park, Recorded
 from django_hookflow.core.entries import WAITS, Entry, step_key
@@ -28,10 +28,13 @@ class Replay:
     """One delivery's view of a run's journal.
 
     ``seq`` is the number of outcomes that the run row counted when ``entries`` were read;
-    live outcomes go on from there without a gap.
+    live outcomes go on from there without a gap. ``series`` is that of each key whose earlier
+    outcome was superseded.
     """
 
-    def __init__(self, entries: Iterable[Entry], *, seq: int) -> None:
+    def __init__(
+        self, entries: Iterable[Entry], *, seq: int, series: Mapping[str, int] | None = None
+    ) -> None:
         self._entries = {entry.key: entry for entry in entries}
         self._recorded_occurrences = Counter(entry.step_id for entry in self._entries.values())
         self._requested: Counter[str] = Counter()
@@ -42,6 +45,7 @@ class Replay:
             if entry.is_outcome and entry.seq is not None
         ]
         heapq.heapify(self._queue)
+        self._series = dict(series or {})
         self._floor = seq
         self._handed = seq
         self._mismatch: Mismatch | None = None
@@ -72,13 +76,14 @@ class Replay:
             return self._mismatch
         if entry is not None and entry.is_outcome:
             return Recorded(key=key)
+        series = entry.series if entry else self._series.get(key, 0)
         if request.kind in WAITS:
-            return Park(key=key, occurrence=occurrence, pending=entry)
+            return Park(key=key, occurrence=occurrence, series=series, pending=entry)
         return Execute(
             key=key,
             occurrence=occurrence,
             attempt=entry.attempt if entry else 0,
-            series=entry.series if entry else 0,
+            series=series,
             ready_at=entry.ready_at if entry else None,
             pending=entry,
         )
@@ -101,6 +106,10 @@ class Replay:
         if not recorded:
             self._handed = seq
         return self._entries[key]
+
+    def left_over(self) -> list[Entry]:
+        """Outcomes that were not handed over, in the order of ``seq``."""
+        return [self._entries[key] for _, key in sorted(self._queue)]
 
     def check(self) -> Mismatch | None:
         """At quiescence: does a recorded outcome remain that nobody asked for?"""

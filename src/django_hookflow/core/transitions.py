@@ -136,12 +136,14 @@ class Claim:
 class Claimed:
     """``run`` and ``entries`` as they are after due sleeps fired; ``run.signals`` is "seen".
 
-    ``found_dead`` tells that the previous holder let its lease run out.
+    ``found_dead`` tells that the previous holder let its lease run out. ``series`` gives, for
+    each key whose outcome was superseded, the series that its next attempts have.
     """
 
     run: RunView
     entries: tuple[Entry, ...]
     found_dead: bool
+    series: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +337,25 @@ class Cancel:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
     """Done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Re-open a failed run: what the body had not caught is superseded, all else stays."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """Done; the run is due now and owes a wake-up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFailed:
+    """Only a failed run is retried; ``status`` is what it is (``None``: there is no such run)."""
+
+    status: RunStatus | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol, Union
 from uuid import UUID
@@ -284,7 +284,10 @@ class _Delivery:
         mismatch = scheduler.leftover()
         if mismatch is not None:
             return await self._block(scheduler, fence, mismatch.reason)
-        return await self._finish(run, fence, self._ending(run, workflow, end))
+        ending = self._ending(run, workflow, end)
+        if isinstance(end, Threw) and isinstance(ending, ErrorRecord):
+            ending = replace(ending, uncaught=scheduler.uncaught(end.error))
+        return await self._finish(run, fence, ending)
 
     def _ending(
         self, run: RunView, workflow: Runnable, end: Union[Returned, Threw]

@@ -74,6 +74,7 @@ class Outstanding:
             key=decision.key,
             occurrence=decision.occurrence,
             requested=requested,
+            series=decision.series,
             future=future,
             started_at=now,
             ready_at=ready_at,
@@ -105,6 +106,7 @@ def wait_entry(wait: Wait) -> Entry:
         call=request.call,
         args_sha=request.args_sha,
         requested_seq=wait.requested,
+        series=wait.series,
         ready_at=wait.ready_at,
         started_at=wait.started_at,
     )

@@ -96,6 +96,7 @@ class Wait:
     key: str
     occurrence: int
     requested: int
+    series: int
     future: asyncio.Future[Any]
     started_at: datetime
     ready_at: datetime

@@ -36,6 +36,7 @@ from django_hookflow.core.transitions import (
 from django_hookflow.engine import events
 from django_hookflow.engine.calls import CallResponse, HttpCall
 from django_hookflow.engine.execute import Executor, Failed, Settled
+from django_hookflow.engine.failures import Failures
 from django_hookflow.engine.leases import Lease
 from django_hookflow.engine.loop import new_loop
 from django_hookflow.engine.outcomes import raise_as
@@ -97,7 +98,7 @@ class Scheduler:
         self.loop = new_loop()
         self.run = claimed.run
         self.executor = executor
-        self.replay = Replay(claimed.entries, seq=claimed.run.seq)
+        self.replay = Replay(claimed.entries, seq=claimed.run.seq, series=claimed.series)
         self.handed_at: datetime = claimed.run.created_at
         self.closing = False
         self.refusals = 0
@@ -115,6 +116,7 @@ class Scheduler:
         self._outstanding = Outstanding(self.loop, self.replay, executor.stopwatch)
         self._units = Units(executor, stop.event)
         self._tell = Teller(claimed.run, observe)
+        self._failures = Failures()
         self._started = False
         self._used_up = False
         self._misread: Union[Mismatch, None] = None
@@ -124,7 +126,8 @@ class Scheduler:
         return self._outstanding.request(plan)
 
     def next_number(self) -> int:
-        """A number for the body's next step call."""
+        """A number for the body's next step call; called by the body itself."""
+        self._failures.asked()
         self._numbered += 1
         return self._numbered
 
@@ -171,6 +174,10 @@ class Scheduler:
         """After the body's end: what it should have asked for and did not."""
         return self._misread or self.replay.check_end()
 
+    def uncaught(self, ending: BaseException) -> tuple[str, ...]:
+        """After the body's end: the keys of the failed steps that it had not caught."""
+        return self._failures.uncaught(ending, self.replay.requests, self.replay.left_over())
+
     def close(self) -> None:
         """Unwind what is left of an ``async def`` body; durable calls are refused meanwhile."""
         self.closing = True
@@ -197,7 +204,9 @@ class Scheduler:
         if future.done():
             return True  # the body cancelled this branch: the outcome stays recorded
         if entry.status is StepStatus.FAILED:
-            future.set_exception(raise_as(entry))
+            error = raise_as(entry)
+            self._failures.handed(entry.key, error, self.replay.requests)
+            future.set_exception(error)
             return True
         try:
             future.set_result(self._decoded(entry, plan))

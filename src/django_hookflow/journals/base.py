@@ -24,11 +24,14 @@ from django_hookflow.core.transitions import (
     Finish,
     Finished,
     NotClaimed,
+    NotFailed,
     NotYet,
     Over,
     Owed,
     Rearm,
     Release,
+    Retried,
+    Retry,
     RunView,
     SendEvent,
     Signal,
@@ -64,6 +67,7 @@ CRASH_POINTS = tuple(
         "signal",
         "event",
         "cancel",
+        "retry",
         "rearm",
         "published",
         "nudge",
@@ -137,6 +141,8 @@ class Journal(Protocol):
     def send_event(self, transition: SendEvent) -> Union[Signalled, Over]: ...
 
     def cancel(self, transition: Cancel) -> Union[Cancelled, Over]: ...
+
+    def retry(self, transition: Retry) -> Union[Retried, NotFailed]: ...
 
     def rearm(self, transition: Rearm) -> bool:
         """Whether this caller won; then a wake-up is owed."""

@@ -141,6 +141,9 @@ class MemoryJournal:
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return self._run("cancel", memory_outside.cancel, transition)
 
+    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed]:
+        return self._run("retry", memory_outside.retry, transition)
+
     # --- wake-ups
 
     def rearm(self, transition: t.Rearm) -> bool:

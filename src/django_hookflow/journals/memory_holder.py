@@ -62,7 +62,12 @@ def claim(draft: Draft, transition: Claim) -> Union[Claimed, NotClaimed]:
     )
     run = _fire_due(draft, run)
     draft.put_run(run)
-    return Claimed(run=run.view(now), entries=current(draft, run), found_dead=found_dead)
+    return Claimed(
+        run=run.view(now),
+        entries=current(draft, run),
+        found_dead=found_dead,
+        series=_next_series(draft, run),
+    )
 
 
 def current(draft: Draft, run: MemoryRun) -> tuple[Entry, ...]:
@@ -71,6 +76,14 @@ def current(draft: Draft, run: MemoryRun) -> tuple[Entry, ...]:
         for (generation, _, _), step in draft.steps(run.id).items()
         if generation == run.generation and not step.superseded
     )
+
+
+def _next_series(draft: Draft, run: MemoryRun) -> dict[str, int]:
+    series: dict[str, int] = {}
+    for (generation, key, number), step in draft.steps(run.id).items():
+        if generation == run.generation and step.superseded:
+            series[key] = max(series.get(key, 0), number + 1)
+    return series
 
 
 def _fire_due(draft: Draft, run: MemoryRun) -> MemoryRun:

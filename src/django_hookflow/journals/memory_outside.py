@@ -12,9 +12,12 @@ from django_hookflow.core.transitions import (
     Cancel,
     Cancelled,
     Conflict,
+    NotFailed,
     Over,
     Owed,
     Rearm,
+    Retried,
+    Retry,
     SendEvent,
     Signal,
     Signalled,
@@ -123,6 +126,30 @@ def cancel(draft: Draft, transition: Cancel) -> Union[Cancelled, Over]:
         )
     )
     return Cancelled()
+
+
+def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed]:
+    run = draft.run(transition.id)
+    if run is None or run.status is not RunStatus.FAILED:
+        return NotFailed(status=None if run is None else run.status)
+    uncaught = run.error.uncaught if run.error else ()
+    for (generation, key, _), step in draft.steps(run.id).items():
+        if generation == run.generation and key in uncaught and step.entry.is_failed:
+            draft.put_step(run.id, generation, replace(step, superseded=True))
+    draft.put_run(
+        replace(
+            run,
+            epoch=run.epoch + 1,
+            status=RunStatus.SUSPENDED,
+            deaths=0,
+            due_at=draft.now,
+            wake_n=run.wake_n + 1,
+            owed_at=draft.now,
+            error=None,
+            finished_at=None,
+        )
+    )
+    return Retried()
 
 
 # --- wake-ups

@@ -117,6 +117,9 @@ class OrmJournal:
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return orm_outside.cancel(self._tx, transition)
 
+    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed]:
+        return orm_outside.retry(self._tx, transition)
+
     # --- wake-ups
 
     def rearm(self, transition: t.Rearm) -> bool:

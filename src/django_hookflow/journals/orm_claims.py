@@ -15,7 +15,7 @@ from django_hookflow.core.transitions import Claim, Claimed, NotClaimed
 from django_hookflow.journals.orm_rows import (
     becomes,
     number,
-    read_entries,
+    read_journal,
     read_run,
     run_view,
     runs,
@@ -52,13 +52,11 @@ def _claim(tx: Transactions, transition: Claim) -> Union[Claimed, NotClaimed]:
     row = read_run(tx.alias, transition.id, datetime.min)
     assert row is not None, "it was just updated"
     row["now"] = row["lease_until"] - lease
-    journal = steps(tx.alias).filter(
-        workflow_run=transition.id, generation=row["generation"], superseded=False
-    )
-    entries = read_entries(journal)
+    journal = steps(tx.alias).filter(workflow_run=transition.id, generation=row["generation"])
+    entries, series = read_journal(journal)
     if row["status"] != RunStatus.CANCELLING:
         entries = _fire_due(tx, row, entries)
-    return Claimed(run=run_view(row), entries=tuple(entries), found_dead=found_dead)
+    return Claimed(run=run_view(row), entries=tuple(entries), found_dead=found_dead, series=series)
 
 
 def _fire_due(tx: Transactions, row: dict[str, Any], entries: list[Entry]) -> list[Entry]:

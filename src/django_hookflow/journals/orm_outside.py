@@ -13,13 +13,16 @@ from uuid import UUID
 
 from django.db.models import F
 
-from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.entries import TERMINAL, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
     Cancel,
     Cancelled,
     Conflict,
     JournalUnavailable,
+    NotFailed,
     Over,
+    Retried,
+    Retry,
     SendEvent,
     Signal,
     Signalled,
@@ -32,10 +35,11 @@ from django_hookflow.journals.orm_rows import (
     raw,
     runs,
     signal_columns,
+    steps,
     waiting_for,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
-from django_hookflow.models import Encoded, WorkflowEvent, WorkflowRun
+from django_hookflow.models import Encoded, WorkflowEvent, WorkflowRun, read_error
 
 EVENT = "event:"
 
@@ -198,3 +202,38 @@ def _cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
     if runs(tx.alias).filter(pk=transition.id, status__in=OPEN).update(**ended):
         return Cancelled()
     return Over(status=_status(tx, transition.id))
+
+
+# --- RETRY
+
+
+def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
+    def landed() -> Union[Retried, None]:
+        # Nothing else re-opens a failed run.
+        return None if _status(tx, transition.id) is RunStatus.FAILED else Retried()
+
+    return tx.run("retry", partial(_retry, tx, transition), durable=False, landed=landed)
+
+
+def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
+    now, run = tx.now(), runs(tx.alias).filter(pk=transition.id)
+    reopened: dict[str, Any] = {
+        "epoch": F("epoch") + 1,
+        "status": RunStatus.SUSPENDED.value,
+        "deaths": 0,
+        "due_at": now,
+        "wake_n": F("wake_n") + 1,
+        "owed_at": now,
+        "finished_at": None,
+    }
+    if not run.filter(status=RunStatus.FAILED.value).update(**reopened):
+        return NotFailed(status=_status(tx, transition.id))
+    # The error says what to repeat, so it goes in a statement of its own.
+    generation, error = run.annotate(text=raw("error")).values_list("generation", "text").get()
+    uncaught = read_error(error).uncaught if error else ()
+    failed = steps(tx.alias).filter(
+        workflow_run=transition.id, generation=generation, status=StepStatus.FAILED.value
+    )
+    failed.filter(key__in=uncaught).update(superseded=True)
+    run.update(error=None)
+    return Retried()

@@ -107,9 +107,27 @@ def becomes(status: RunStatus) -> Case:
 
 def read_entries(query: QuerySet[WorkflowStep]) -> list[Entry]:
     """One SELECT, in the order of writing."""
+    return [_entry(row) for row in _rows(query)]
+
+
+def read_journal(query: QuerySet[WorkflowStep]) -> tuple[list[Entry], dict[str, int]]:
+    """One SELECT: the entries in force, and the next series of each superseded key."""
+    entries: list[Entry] = []
+    series: dict[str, int] = {}
+    for row in _rows(query, "superseded"):
+        if row.pop("superseded"):
+            series[row["key"]] = max(series.get(row["key"], 0), row["series"] + 1)
+        else:
+            entries.append(_entry(row))
+    return entries, series
+
+
+def _rows(query: QuerySet[WorkflowStep], *more: str) -> Iterable[dict[str, Any]]:
     columns = query.annotate(raw_value=raw("result"), raw_error=raw("error"))
-    names = (*ENTRY_COLUMNS, "raw_value", "raw_error")
-    return [_entry(row) for row in columns.order_by("pk").values(*names)]
+    rows: Iterable[dict[str, Any]] = columns.order_by("pk").values(
+        *ENTRY_COLUMNS, "raw_value", "raw_error", *more
+    )
+    return rows
 
 
 def _entry(row: dict[str, Any]) -> Entry:

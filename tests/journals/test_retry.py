@@ -1,0 +1,120 @@
+"""RETRY, the same for every journal."""
+
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from django_hookflow.core.entries import ErrorRecord, RunStatus, StepStatus
+from django_hookflow.core.transitions import (
+    Claim,
+    Claimed,
+    Fence,
+    Finish,
+    NotFailed,
+    Record,
+    Retried,
+    Retry,
+)
+from tests.journals.bench import LEASE, Bench, Crash, outcome
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+
+def failed(bench: Bench, *uncaught: str, steps: tuple[str, ...] = ("a", "b")):
+    """A run that failed after failures of ``steps``."""
+    id, fence = bench.held()
+    for step_id in steps:
+        bench.record(fence, step_id, status=StepStatus.FAILED, value=None, error=error())
+    bench.record(fence, "fine")
+    finish = Finish(fence=fence, status=RunStatus.FAILED, error=error(uncaught=uncaught))
+    bench.journal.finish(finish)
+    return id, fence
+
+
+def error(**facts) -> ErrorRecord:
+    return ErrorRecord(type="ValueError", message="no", step="a", **facts)
+
+
+def test_a_failed_run_is_due_now_under_a_new_epoch_and_wake(bench: Bench) -> None:
+    id, _ = failed(bench)
+    bench.alter(id, deaths=3)
+    before = bench.run(id)
+    bench.pass_time(seconds=5)
+    assert bench.journal.retry(Retry(id=id)) == Retried()
+    assert bench.run(id) == replace(
+        before,
+        status=RunStatus.SUSPENDED,
+        epoch=before.epoch + 1,
+        deaths=0,
+        due_at=bench.time,
+        wake_n=before.wake_n + 1,
+        owed_at=bench.time,
+        error=None,
+        finished_at=None,
+    )
+
+
+def test_what_was_not_caught_is_superseded_and_goes_on_in_the_next_series(bench: Bench) -> None:
+    id, _ = failed(bench, "a#1")
+    rows = bench.steps(id)
+    bench.journal.retry(Retry(id=id))
+    assert bench.steps(id) == rows
+    claimed = bench.claim(id, wake=2)
+    assert [entry.key for entry in claimed.entries] == ["b#1", "fine#1"]
+    assert claimed.series == {"a#1": 1}
+    fence = Fence(id=id, epoch=claimed.run.epoch, lease=LEASE)
+    bench.record(fence, "a", series=1)
+    assert [(row.key, row.series, row.seq) for row in bench.steps(id)][-1] == ("a#1", 1, 4)
+
+
+def test_a_completed_row_is_never_superseded(bench: Bench) -> None:
+    id, _ = failed(bench, "a#1", "fine#1")
+    bench.journal.retry(Retry(id=id))
+    assert [entry.key for entry in bench.claim(id, wake=2).entries] == ["b#1", "fine#1"]
+
+
+def test_keys_are_superseded_exactly(bench: Bench) -> None:
+    id, _ = failed(bench, "Charge#1", steps=("charge", "Charge"))
+    bench.journal.retry(Retry(id=id))
+    claimed = bench.claim(id, wake=2)
+    assert [entry.key for entry in claimed.entries] == ["charge#1", "fine#1"]
+
+
+def test_another_retry_takes_the_series_after(bench: Bench) -> None:
+    id, _ = failed(bench, "a#1", steps=("a",))
+    bench.journal.retry(Retry(id=id))
+    fence = Fence(id=id, epoch=bench.claim(id, wake=2).run.epoch, lease=LEASE)
+    again = outcome("a", status=StepStatus.FAILED, value=None, error=error(), series=1)
+    bench.journal.commit(Record(fence=fence, entry=again))
+    finish = Finish(fence=fence, status=RunStatus.FAILED, error=error(uncaught=("a#1",)))
+    bench.journal.finish(finish)
+    bench.journal.retry(Retry(id=id))
+    claimed = bench.journal.claim(Claim(id=id, wake=3, lease=LEASE))
+    assert isinstance(claimed, Claimed)
+    assert claimed.series == {"a#1": 2}
+    assert [entry.key for entry in claimed.entries] == ["fine#1"]
+
+
+@pytest.mark.parametrize("status", [s for s in RunStatus if s is not RunStatus.FAILED])
+def test_only_a_failed_run_is_retried(bench: Bench, status: RunStatus) -> None:
+    id = bench.start()
+    bench.alter(id, status=status)
+    before = bench.everything(id)
+    assert bench.journal.retry(Retry(id=id)) == NotFailed(status=status)
+    assert bench.everything(id) == before
+
+
+def test_no_run_is_retried(bench: Bench) -> None:
+    assert bench.journal.retry(Retry(id=uuid.uuid4())) == NotFailed(status=None)
+
+
+@pytest.mark.parametrize("point", ["retry:before", "retry:inside"])
+def test_a_crash_before_the_commit_changes_nothing(bench: Bench, point: str) -> None:
+    id, _ = failed(bench, "a#1")
+    before = bench.everything(id)
+    bench.crash_at = point
+    with pytest.raises(Crash):
+        bench.journal.retry(Retry(id=id))
+    bench.crash_at = ""
+    assert bench.everything(id) == before
