@@ -10,6 +10,7 @@ from django_hookflow.engine.calls import CallResponse
 from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.engine.place import StepInfo, current_step
 from django_hookflow.exceptions import HookflowError, RetryAfter, StepFailed, TerminalError
+from django_hookflow.starts import Start
 from django_hookflow.workflow import Workflow, workflow
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "HookflowError",
     "RetryAfter",
     "RetryPolicy",
+    "Start",
     "StepFailed",
     "StepInfo",
     "SyncWorkflowContext",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property, lru_cache
 from typing import Any, cast
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.utils.module_loading import import_string
@@ -26,7 +27,15 @@ from django_hookflow.exceptions import ConfigurationError
 from django_hookflow.journals.base import Journal
 from django_hookflow.registry import registry
 from django_hookflow.signals import log_event
-from django_hookflow.starts import Startable, prepare, store, store_or_defer
+from django_hookflow.starts import (
+    Start,
+    Startable,
+    committed_or_defer,
+    prepare,
+    prepare_many,
+    store,
+    store_many,
+)
 from django_hookflow.transports.base import Transport
 from django_hookflow.transports.keys import KeyConfig, SigningKeys
 from django_hookflow.transports.qstash import PublishConfig
@@ -88,43 +97,49 @@ class Runtime:
     def _clients(self) -> CallClients:
         return CallClients()
 
-    def trigger(
-        self,
-        workflow: Startable,
-        data: Any,
-        *,
-        run_id: str | None,
-        delay: timedelta | None,
-        not_before: datetime | None,
-    ) -> str:
+    def trigger(self, workflow: Startable, start: Start) -> str:
         """See :meth:`django_hookflow.workflow.Workflow.trigger`."""
-        publish = self.wakes.publish
-        start = prepare(
-            workflow, data, self.codec, run_id=run_id, delay=delay, not_before=not_before
-        )
-        stored = store(self.journal, start)
+        transition = prepare(workflow, start, self.codec)
+        stored = store(self.journal, transition)
         if stored is not None:
-            self.journal.on_commit(lambda: publish(stored))
-        return start.run_id
+            self._publish_after_commit([stored])
+        return transition.run_id
 
-    async def atrigger(
-        self,
-        workflow: Startable,
-        data: Any,
-        *,
-        run_id: str | None,
-        delay: timedelta | None,
-        not_before: datetime | None,
-    ) -> str:
+    async def atrigger(self, workflow: Startable, start: Start) -> str:
         """See :meth:`django_hookflow.workflow.Workflow.atrigger`."""
-        wakes = self.wakes
-        start = prepare(
-            workflow, data, self.codec, run_id=run_id, delay=delay, not_before=not_before
-        )
-        committed = await sync_to_async(store_or_defer)(self.journal, start, wakes.publish)
-        if committed is not None:
-            await wakes.apublish(committed)
-        return start.run_id
+        transition = prepare(workflow, start, self.codec)
+
+        def write() -> list[UUID]:
+            stored = store(self.journal, transition)
+            return [] if stored is None else self._committed([stored])
+
+        await self.wakes.apublish(*await sync_to_async(write)())
+        return transition.run_id
+
+    def trigger_many(self, workflow: Startable, items: Any) -> list[str]:
+        """See :meth:`django_hookflow.workflow.Workflow.trigger_many`."""
+        transitions = prepare_many(workflow, items, self.codec)
+        self._publish_after_commit(store_many(self.journal, transitions))
+        return [transition.run_id for transition in transitions]
+
+    async def atrigger_many(self, workflow: Startable, items: Any) -> list[str]:
+        """See :meth:`django_hookflow.workflow.Workflow.atrigger_many`."""
+        transitions = prepare_many(workflow, items, self.codec)
+
+        def write() -> list[UUID]:
+            return self._committed(store_many(self.journal, transitions))
+
+        await self.wakes.apublish(*await sync_to_async(write)())
+        return [transition.run_id for transition in transitions]
+
+    def _publish_after_commit(self, runs: list[UUID]) -> None:
+        publish = self.wakes.publish
+        self.journal.on_commit(lambda: publish(*runs))
+
+    def _committed(self, runs: list[UUID]) -> list[UUID]:
+        """``runs`` if they are committed; else nothing, and they are published when they are."""
+        publish = self.wakes.publish
+        return runs if committed_or_defer(self.journal, lambda: publish(*runs)) else []
 
 
 @lru_cache(maxsize=8)

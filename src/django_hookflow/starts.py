@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, Union
 from uuid import UUID
 
 from django.apps import apps
@@ -17,14 +19,27 @@ from django.db import connections
 from django_hookflow.conf import options
 from django_hookflow.core.identifiers import uuid7
 from django_hookflow.core.ports import ValueCodec
-from django_hookflow.core.transitions import Conflict, JournalUnavailable, Trigger
+from django_hookflow.core.transitions import Conflict, JournalUnavailable, Trigger, Triggered
 from django_hookflow.engine.place import refuse_in_body
-from django_hookflow.exceptions import ConfigurationError, RunConflict
+from django_hookflow.exceptions import ConfigurationError, RunConflict, SerializationError
 from django_hookflow.journals.base import Journal
 
 #: Longer ones would leave the databases' calendar.
 MAX_DELAY = timedelta(days=365 * 1000)
 RUN_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One run to start: what ``trigger`` takes, as an item of ``trigger_many``.
+
+    ``delay`` is seconds or a ``timedelta``.
+    """
+
+    data: Any = None
+    run_id: str | None = field(default=None, kw_only=True)
+    delay: float | timedelta | None = field(default=None, kw_only=True)
+    not_before: datetime | None = field(default=None, kw_only=True)
 
 
 class Startable(Protocol):
@@ -34,39 +49,82 @@ class Startable(Protocol):
     version: str
 
 
-def prepare(
-    workflow: Startable,
-    data: Any,
-    codec: ValueCodec,
-    *,
-    run_id: str | None,
-    delay: timedelta | None,
-    not_before: datetime | None,
-) -> Trigger:
+def prepare(workflow: Startable, start: Start, codec: ValueCodec) -> Trigger:
     """The transition that starts the run; raises before anything is written."""
     refuse_in_body("starting a run", 'ctx.step.run("...", workflow.trigger, ...)')
     _check_ready()
-    _check_arguments(run_id, delay, not_before)
+    return _transition(workflow, start, codec)
+
+
+def prepare_many(workflow: Startable, items: Any, codec: ValueCodec) -> list[Trigger]:
+    """The transitions of many runs, one for each item; an error names the item by its place."""
+    refuse_in_body("starting runs", 'ctx.step.run("...", workflow.trigger_many, ...)')
+    _check_ready()
+    if isinstance(items, (str, bytes, Mapping, Start)) or not isinstance(items, Iterable):
+        raise TypeError(
+            f"trigger_many takes a list of data, or of Start(...), not {type(items).__name__}; "
+            "for one run write trigger(data)"
+        )
+    transitions = []
+    for place, item in enumerate(items):
+        start = item if isinstance(item, Start) else Start(item)
+        try:
+            transitions.append(_transition(workflow, start, codec))
+        except (TypeError, ValueError, SerializationError) as error:
+            raise type(error)(f"items[{place}]: {error}") from error
+    return transitions
+
+
+def _transition(workflow: Startable, start: Start, codec: ValueCodec) -> Trigger:
+    delay = _checked_delay(start.delay)
+    if start.delay is not None and start.not_before is not None:
+        raise ValueError("give delay or not_before, not both")
+    _check_arguments(start.run_id, delay, start.not_before)
     id = uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10))
     return Trigger(
         id=id,
-        run_id=str(id) if run_id is None else run_id,
+        run_id=str(id) if start.run_id is None else start.run_id,
         workflow_id=workflow.workflow_id,
         version=workflow.version,
         seed=secrets.randbits(62),
-        data=codec.encode({} if data is None else data, limit=options.max_value_bytes),
-        delay=delay or timedelta(0),
-        not_before=not_before,
+        data=codec.encode({} if start.data is None else start.data, limit=options.max_value_bytes),
+        delay=delay,
+        not_before=start.not_before,
     )
 
 
 def store(journal: Journal, transition: Trigger) -> UUID | None:
     """Write the row; its id if it has to be woken, ``None`` if the run was there already."""
-    try:
+    with _telling():
         stored = journal.trigger(transition)
+    return _created(transition, stored)
+
+
+def store_many(journal: Journal, transitions: Sequence[Trigger]) -> list[UUID]:
+    """Write all rows or none; the ids of those that have to be woken."""
+    first: dict[str, Trigger] = {}
+    for transition in transitions:
+        known = first.setdefault(transition.run_id, transition)
+        if known.data != transition.data:
+            raise RunConflict(
+                f"run {transition.run_id!r} is asked for twice, with different data; "
+                "give each of them a run_id of its own"
+            )
+    with _telling():
+        stored = journal.trigger_many(list(first.values()))
+    ids = [_created(t, answer) for t, answer in zip(first.values(), stored, strict=True)]
+    return [id for id in ids if id is not None]
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Say what to do when called from async code, or without the tables."""
+    try:
+        yield
     except SynchronousOnlyOperation as error:
         raise SynchronousOnlyOperation(
-            "trigger() was called from async code; write: await workflow.atrigger(...)"
+            "trigger() was called from async code; write: await workflow.atrigger(...), "
+            "or atrigger_many(...) for trigger_many()"
         ) from error
     except Exception as error:
         if _tables_missing(error):
@@ -74,22 +132,15 @@ def store(journal: Journal, transition: Trigger) -> UUID | None:
                 "django_hookflow's tables are missing: run python manage.py migrate"
             ) from error
         raise
+
+
+def _created(transition: Trigger, stored: Union[Triggered, Conflict]) -> UUID | None:
     if isinstance(stored, Conflict):
         raise RunConflict(
             f"run {transition.run_id!r} exists already, of workflow "
             f"{stored.workflow_id!r} or with other data; choose another run_id"
         )
     return stored.id if stored.created else None
-
-
-def store_or_defer(
-    journal: Journal, transition: Trigger, publish: Callable[[UUID], None]
-) -> UUID | None:
-    """:func:`store`; the id if it is committed by now, else ``publish`` follows the commit."""
-    stored = store(journal, transition)
-    if stored is None or not committed_or_defer(journal, lambda: publish(stored)):
-        return None
-    return stored
 
 
 def committed_or_defer(journal: Journal, publish: Callable[[], None]) -> bool:
@@ -120,16 +171,24 @@ def _check_ready() -> None:
     _ = options.max_delay, options.publish_timeout
 
 
-def _check_arguments(run_id: Any, delay: timedelta | None, not_before: Any) -> None:
+def _checked_delay(delay: Any) -> timedelta:
+    if delay is None or isinstance(delay, timedelta):
+        return delay or timedelta(0)
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+        raise TypeError(f"delay is seconds or a timedelta, not {delay!r}")
+    if not 0 <= delay < 1e10:
+        raise ValueError(f"delay is a number of seconds >= 0, not {delay!r}")
+    return timedelta(seconds=delay)
+
+
+def _check_arguments(run_id: Any, delay: timedelta, not_before: Any) -> None:
     if run_id is not None and not isinstance(run_id, str):
         raise TypeError(f"run_id is a str, not {run_id!r}")
     if run_id is not None and not RUN_ID.fullmatch(run_id):
         raise ValueError(
             f"run_id has 1 to 128 characters out of letters, digits and ._:@/- ; got {run_id!r}"
         )
-    if delay is not None and not_before is not None:
-        raise ValueError("give delay or not_before, not both")
-    if delay is not None and not timedelta(0) <= delay <= MAX_DELAY:
+    if not timedelta(0) <= delay <= MAX_DELAY:
         raise ValueError(f"delay is 0 to 1000 years; got {delay!r}, which is negative or longer")
     if not_before is not None and (
         not isinstance(not_before, datetime) or not_before.utcoffset() is None

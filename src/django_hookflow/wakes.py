@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
@@ -22,7 +22,7 @@ from django_hookflow.engine.hops import Hops
 from django_hookflow.engine.publishing import apublish_owed, find_work, publish_owed
 from django_hookflow.exceptions import TransportError
 from django_hookflow.journals.base import Journal
-from django_hookflow.transports.base import Transport
+from django_hookflow.transports.base import BATCH, Transport
 
 logger = logging.getLogger("django_hookflow.wakes")
 
@@ -62,32 +62,24 @@ class Wakes:
     transport: Transport
     pool: Callable[[], ThreadPoolExecutor]
 
-    # --- one run, then a share of the others
+    # --- new runs, then a share of the others
 
-    def publish(self, run: UUID) -> None:
-        """Publish what ``run`` owes, then look after others within the publish timeout."""
+    def publish(self, *runs: UUID) -> None:
+        """Publish what ``runs`` owe, then look after others within the publish timeout."""
         until = _publish_deadline()
-        if not self._publish(run) or not _turn.take():
-            return
-        for other in self._others():
-            if time.monotonic() > until or not self._publish(other):
-                break
+        if self._publish(runs) == len(runs) and _turn.take() and time.monotonic() < until:
+            self._publish(self._others())
 
-    async def apublish(self, run: UUID) -> None:
+    async def apublish(self, *runs: UUID) -> None:
         """:meth:`publish` from async code."""
-        if await self._apublish(run, lasting_loop=True):
+        if await self._apublish(runs, lasting_loop=True) == len(runs):
             await self.share()
 
     async def share(self, *, lasting_loop: bool = True) -> None:
         """Look after other runs if it is this process's turn."""
-        if not _turn.take():
-            return
-        until = _publish_deadline()
-        for other in await sync_to_async(self._others)():
-            if time.monotonic() > until:
-                break
-            if not await self._apublish(other, lasting_loop=lasting_loop):
-                break
+        if _turn.take():
+            others = await sync_to_async(self._others)()
+            await self._apublish(others, lasting_loop=lasting_loop)
 
     def _others(self) -> list[UUID]:
         try:
@@ -101,45 +93,51 @@ class Wakes:
     def sweep(self) -> tuple[int, int]:
         """One whole pass: how many wake-ups were sent, and how many stay owed."""
         runs = find_work(self.journal)
-        sent = sum(self._publish(run) for run in runs)
+        sent = self._publish(runs)
         self.journal.mark(SWEEP_MARK)
         return sent, len(runs) - sent
 
     async def asweep(self, *, lasting_loop: bool) -> tuple[int, int]:
         """:meth:`sweep` from a delivery."""
         runs = await sync_to_async(find_work)(self.journal)
-        sent = 0
-        for run in runs:
-            sent += await self._apublish(run, lasting_loop=lasting_loop)
+        sent = await self._apublish(runs, lasting_loop=lasting_loop)
         await sync_to_async(self.journal.mark)(SWEEP_MARK)
         return sent, len(runs) - sent
 
-    # --- one message
+    # --- messages, up to BATCH in one request
 
-    def _publish(self, run: UUID) -> bool:
-        try:
-            publish_owed(self.journal, self.transport, run, max_delay=options.max_delay)
-        except (TransportError, JournalUnavailable) as error:
-            return _stays_owed(run, error)
-        return True
+    def _publish(self, runs: Sequence[UUID]) -> int:
+        """How many need nothing more: a service that refuses one request refuses the next."""
+        for start in range(0, len(runs), BATCH):
+            batch = runs[start : start + BATCH]
+            try:
+                publish_owed(self.journal, self.transport, batch, max_delay=options.max_delay)
+            except (TransportError, JournalUnavailable) as error:
+                _stay_owed(runs[start:], error)
+                return start
+        return len(runs)
 
-    async def _apublish(self, run: UUID, *, lasting_loop: bool) -> bool:
-        try:
-            await apublish_owed(
-                Hops(self.journal, self.pool),
-                self.transport,
-                run,
-                max_delay=options.max_delay,
-                lasting_loop=lasting_loop,
-            )
-        except (TransportError, JournalUnavailable) as error:
-            return _stays_owed(run, error)
-        return True
+    async def _apublish(self, runs: Sequence[UUID], *, lasting_loop: bool) -> int:
+        hops = Hops(self.journal, self.pool)
+        for start in range(0, len(runs), BATCH):
+            batch = runs[start : start + BATCH]
+            try:
+                await apublish_owed(
+                    hops,
+                    self.transport,
+                    batch,
+                    max_delay=options.max_delay,
+                    lasting_loop=lasting_loop,
+                )
+            except (TransportError, JournalUnavailable) as error:
+                _stay_owed(runs[start:], error)
+                return start
+        return len(runs)
 
 
-def _stays_owed(run: UUID, error: Exception) -> bool:
-    logger.warning("the wake-up of run %s stays owed: %s", run, error)
-    return False
+def _stay_owed(runs: Sequence[UUID], error: Exception) -> None:
+    named = f"run {runs[0]}" if len(runs) == 1 else f"run {runs[0]} and {len(runs) - 1} more"
+    logger.warning("the wake-up of %s stays owed: %s", named, error)
 
 
 def _publish_deadline() -> float:

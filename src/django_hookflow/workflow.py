@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
 
@@ -16,6 +16,7 @@ from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.exceptions import WorkflowDefinitionError
 from django_hookflow.registry import MAX_WORKFLOW_ID, registry
 from django_hookflow.runtime import runtime
+from django_hookflow.starts import Start
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -79,9 +80,8 @@ class Workflow(Generic[R]):
         ``RunConflict``, ``SerializationError`` or ``ConfigurationError``; then nothing is
         written.
         """
-        return runtime.trigger(
-            self, data, run_id=run_id, delay=_delay(delay), not_before=not_before
-        )
+        start = Start(data, run_id=run_id, delay=delay, not_before=not_before)
+        return runtime.trigger(self, start)
 
     async def atrigger(
         self,
@@ -92,9 +92,21 @@ class Workflow(Generic[R]):
         not_before: datetime | None = None,
     ) -> str:
         """:meth:`trigger` for async code."""
-        return await runtime.atrigger(
-            self, data, run_id=run_id, delay=_delay(delay), not_before=not_before
-        )
+        start = Start(data, run_id=run_id, delay=delay, not_before=not_before)
+        return await runtime.atrigger(self, start)
+
+    def trigger_many(self, items: Iterable[Any]) -> list[str]:
+        """Store many runs and wake them; returns their ``run_id``, in the order of ``items``.
+
+        An item is a run's data, or a :class:`~django_hookflow.Start` with more than that. Rows
+        and messages go out in batches. All runs are stored or none: what :meth:`trigger` would
+        raise for one of them is raised, naming the item.
+        """
+        return runtime.trigger_many(self, items)
+
+    async def atrigger_many(self, items: Iterable[Any]) -> list[str]:
+        """:meth:`trigger_many` for async code."""
+        return await runtime.atrigger_many(self, items)
 
 
 @overload
@@ -162,13 +174,3 @@ def _context_annotation(fn: Callable[[Any], Any]) -> Any:
     except (NameError, TypeError, AttributeError):
         return None  # a name that exists for type checkers only cannot be judged here
     return typing.get_origin(annotation) or annotation
-
-
-def _delay(delay: Any) -> timedelta | None:
-    if delay is None or isinstance(delay, timedelta):
-        return delay
-    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-        raise TypeError(f"delay is seconds or a timedelta, not {delay!r}")
-    if not 0 <= delay < 1e10:
-        raise ValueError(f"delay is a number of seconds >= 0, not {delay!r}")
-    return timedelta(seconds=delay)

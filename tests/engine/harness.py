@@ -121,7 +121,7 @@ class World:
                 data=JSONCodec().encode({} if data is None else data),
             )
         )
-        publish_owed(self.journal, self.transport, id, max_delay=self.limits.max_delay)
+        publish_owed(self.journal, self.transport, [id], max_delay=self.limits.max_delay)
         return id
 
     async def deliver(

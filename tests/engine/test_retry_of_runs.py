@@ -38,7 +38,7 @@ def retried(world: World, shop: Shop, body) -> tuple[World, object]:
     assert failed.status == "failed"
     shop.failing.clear()
     assert world.journal.retry(Retry(id=failed.id)) == Retried()
-    publish_owed(world.journal, world.transport, failed.id, max_delay=world.limits.max_delay)
+    publish_owed(world.journal, world.transport, [failed.id], max_delay=world.limits.max_delay)
     asyncio.run(world.drain())
     return world.row(failed.id)
 
@@ -89,7 +89,7 @@ def test_a_second_retry_counts_the_series_on():
     failed = world.run(body)
     for _ in range(2):
         assert world.journal.retry(Retry(id=failed.id)) == Retried()
-        publish_owed(world.journal, world.transport, failed.id, max_delay=world.limits.max_delay)
+        publish_owed(world.journal, world.transport, [failed.id], max_delay=world.limits.max_delay)
         asyncio.run(world.drain())
     assert world.row(failed.id).status == "failed"
     assert [row.series for row in world.journal.steps(failed.id)] == [0, 1, 2]

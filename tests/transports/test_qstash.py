@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import socket
 import threading
@@ -32,6 +33,7 @@ TOKEN = "token-that-nobody-may-see"
 MESSAGE = Message(body='{"v":1,"run":"x","w":1}', delay=90, deduplication_id="abc-1-2")
 
 Publish = Callable[[QStashTransport, Message], None]
+PublishAll = Callable[..., None]
 
 
 def publish_sync(transport: QStashTransport, message: Message) -> None:
@@ -51,6 +53,13 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture(params=[publish_sync, publish_async])
 def publish(request: pytest.FixtureRequest) -> Publish:
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["sync", "async"])
+def publish_all(request: pytest.FixtureRequest) -> PublishAll:
+    if request.param == "sync":
+        return QStashTransport.publish
+    return lambda transport, *messages: asyncio.run(transport.apublish(*messages))
 
 
 @pytest.fixture
@@ -94,6 +103,51 @@ def test_a_message_goes_out_with_everything_that_is_asked_of_qstash(
         "upstash-retry-delay": "min(300000, 5000*pow(2, retried))",
         "upstash-timeout": "900s",
     }
+
+
+def test_several_messages_go_out_in_one_request(
+    broker: Broker, make: Callable[..., QStashTransport], publish_all: PublishAll
+) -> None:
+    broker.default = Answer(200, [{"messageId": "msg_1"}, {"messageId": "msg_2"}])
+    other = Message(body='{"v":1,"run":"y","w":1}', delay=0, deduplication_id="def-1-2")
+    publish_all(make(broker.url), MESSAGE, other)
+    (request,) = broker.requests
+    assert (request.method, request.path) == ("POST", "/v2/batch")
+    first, second = json.loads(request.body)
+    assert first == {
+        "destination": "https://app.example/hookflow/",
+        "body": MESSAGE.body,
+        "headers": {
+            "Content-Type": "application/json",
+            "Upstash-Deduplication-Id": "abc-1-2",
+            "Upstash-Delay": "90s",
+            "Upstash-Retries": "3",
+            "Upstash-Retry-Delay": "min(300000, 5000*pow(2, retried))",
+            "Upstash-Timeout": "900s",
+        },
+        "queue": None,
+    }
+    assert (second["body"], second["headers"]["Upstash-Deduplication-Id"]) == (
+        other.body,
+        "def-1-2",
+    )
+
+
+def test_a_batch_of_which_one_was_refused_was_not_accepted(
+    broker: Broker, make: Callable[..., QStashTransport], publish_all: PublishAll
+) -> None:
+    broker.default = Answer(200, [{"messageId": "msg_1"}, {"error": "quota exceeded"}])
+    with pytest.raises(TransportError):
+        publish_all(make(broker.url), MESSAGE, MESSAGE)
+
+
+def test_a_batch_is_repeated_without_options_too(
+    broker: Broker, make: Callable[..., QStashTransport], publish_all: PublishAll
+) -> None:
+    broker.answers = [Answer(400, {"error": "invalid retry delay"})]
+    broker.default = Answer(200, [{"messageId": "msg_1"}, {"messageId": "msg_2"}])
+    publish_all(make(broker.url), MESSAGE, MESSAGE)
+    assert "Upstash-Retry-Delay" not in json.loads(broker.requests[1].body)[0]["headers"]
 
 
 def test_a_duplicate_is_success(

@@ -10,6 +10,7 @@ from typing_extensions import assert_type
 from django_hookflow import (
     CallResponse,
     RetryPolicy,
+    Start,
     SyncWorkflowContext,
     WorkflowContext,
     current_step,
@@ -51,3 +52,8 @@ async def aprocess(ctx: WorkflowContext[Any]) -> str:
 async def start() -> None:
     assert_type(process.trigger(data={"id": "1"}, delay=5), str)
     assert_type(await aprocess.atrigger(run_id="x"), str)
+
+
+async def start_many() -> None:
+    assert_type(process.trigger_many([{"id": "1"}, Start({"id": "2"}, run_id="b")]), list[str])
+    assert_type(await aprocess.atrigger_many({"id": str(n)} for n in range(3)), list[str])

@@ -342,7 +342,7 @@ class _Delivery:
             await apublish_owed(
                 self.hops,
                 self.driver.transport,
-                run,
+                [run],
                 max_delay=self.limits.max_delay,
                 lasting_loop=self.lasting_loop,
             )

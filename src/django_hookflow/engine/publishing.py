@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,31 +25,33 @@ def wake_message(owed: Owed, max_delay: timedelta) -> Message:
 
 
 def publish_owed(
-    journal: Journal, transport: Transport, run: UUID, *, max_delay: timedelta
-) -> bool:
-    """Publish from sync code; whether there was something. Raises ``TransportError``."""
-    owed = journal.owed(run)
-    if owed is None:
-        return False
-    transport.publish(wake_message(owed, max_delay))
-    journal.published(run, owed.number)
-    return True
+    journal: Journal, transport: Transport, runs: Sequence[UUID], *, max_delay: timedelta
+) -> None:
+    """Publish what up to ``BATCH`` runs owe, from sync code; raises ``TransportError``."""
+    owed = journal.owed_many(runs)
+    if owed:
+        transport.publish(*(wake_message(each, max_delay) for each in owed))
+        journal.published_many({each.run: each.number for each in owed})
 
 
 async def apublish_owed(
-    hops: Hops, transport: Transport, run: UUID, *, max_delay: timedelta, lasting_loop: bool
-) -> bool:
-    """Publish from a delivery. An async client is worth it only on a loop that lasts."""
-    owed = await hops.own(hops.journal.owed, run)
-    if owed is None:
-        return False
-    message = wake_message(owed, max_delay)
+    hops: Hops,
+    transport: Transport,
+    runs: Sequence[UUID],
+    *,
+    max_delay: timedelta,
+    lasting_loop: bool,
+) -> None:
+    """:func:`publish_owed` from async code. An async client is worth it on a loop that lasts."""
+    owed = await hops.own(hops.journal.owed_many, runs)
+    if not owed:
+        return
+    messages = [wake_message(each, max_delay) for each in owed]
     if lasting_loop:
-        await transport.apublish(message)
+        await transport.apublish(*messages)
     else:
-        await hops.own(transport.publish, message)
-    await hops.own(hops.journal.published, run, owed.number)
-    return True
+        await hops.own(transport.publish, *messages)
+    await hops.own(hops.journal.published_many, {each.run: each.number for each in owed})
 
 
 #: Rows that one pass of the sweeper looks at.

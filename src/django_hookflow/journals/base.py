@@ -7,7 +7,7 @@ tests can end a process exactly there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, Union
 from uuid import UUID
@@ -123,6 +123,12 @@ class Journal(Protocol):
 
     def trigger(self, transition: Trigger) -> Union[Triggered, Conflict]: ...
 
+    def trigger_many(self, transitions: Sequence[Trigger]) -> Sequence[Union[Triggered, Conflict]]:
+        """All or none: with one :class:`Conflict` among the answers nothing was written.
+
+        The ids and run_ids differ from each other.
+        """
+
     def look(self, id: UUID) -> Union[RunView, None]:
         """One SELECT; ``None`` if there is no such run."""
 
@@ -153,8 +159,14 @@ class Journal(Protocol):
     def owed(self, id: UUID) -> Union[Owed, None]:
         """The wake-up that the row owes, if it does."""
 
+    def owed_many(self, ids: Sequence[UUID]) -> Sequence[Owed]:
+        """:meth:`owed` of those that owe one; a few hundred ids at most."""
+
     def published(self, id: UUID, wake: int) -> None:
         """Wake ``wake`` was accepted by the message service."""
+
+    def published_many(self, wakes: Mapping[UUID, int]) -> None:
+        """:meth:`published` for a few hundred at most."""
 
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         """Runs whose wake-up has been owed for longer than that, oldest first."""

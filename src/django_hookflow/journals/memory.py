@@ -7,7 +7,7 @@ suite. A transition writes a draft, which is taken over as a whole or not at all
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, Union
@@ -132,6 +132,13 @@ class MemoryJournal:
     def trigger(self, transition: t.Trigger) -> Union[t.Triggered, t.Conflict]:
         return self._run("trigger", memory_outside.trigger, transition)
 
+    def trigger_many(
+        self, transitions: Sequence[t.Trigger]
+    ) -> Sequence[Union[t.Triggered, t.Conflict]]:
+        if not transitions:
+            return []
+        return self._run("trigger", memory_outside.trigger_many, transitions)
+
     def signal(self, transition: t.Signal) -> t.Signalled:
         return self._run("signal", memory_outside.signal, transition)
 
@@ -159,7 +166,14 @@ class MemoryJournal:
         return self._read(memory_outside.owed, id)
 
     def published(self, id: UUID, wake: int) -> None:
-        self._run("published", memory_outside.published, id, wake)
+        self.published_many({id: wake})
+
+    def owed_many(self, ids: Sequence[UUID]) -> Sequence[t.Owed]:
+        return [owed for id in ids if (owed := self.owed(id)) is not None]
+
+    def published_many(self, wakes: Mapping[UUID, int]) -> None:
+        if wakes:
+            self._run("published", memory_outside.published, wakes)
 
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         return self._read(memory_outside.find_owed, older_than, limit)

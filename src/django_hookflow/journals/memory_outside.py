@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Union
@@ -54,6 +55,15 @@ def trigger(draft: Draft, transition: Trigger) -> Union[Triggered, Conflict]:
         )
     )
     return Triggered(id=transition.id, created=True)
+
+
+def trigger_many(
+    draft: Draft, transitions: Sequence[Trigger]
+) -> Sequence[Union[Triggered, Conflict]]:
+    answers = [trigger(draft, transition) for transition in transitions]
+    if any(isinstance(answer, Conflict) for answer in answers):
+        draft.discard()
+    return answers
 
 
 # --- SIGNAL
@@ -173,10 +183,11 @@ def owed(draft: Draft, id: UUID) -> Union[Owed, None]:
     return Owed(run=id, number=run.wake_n, owed_at=run.owed_at, delay=delay)
 
 
-def published(draft: Draft, id: UUID, wake: int) -> None:
-    run = draft.run(id)
-    if run is not None and run.wake_n == wake:
-        draft.put_run(replace(run, owed_at=None))
+def published(draft: Draft, wakes: Mapping[UUID, int]) -> None:
+    for id, wake in wakes.items():
+        run = draft.run(id)
+        if run is not None and run.wake_n == wake:
+            draft.put_run(replace(run, owed_at=None))
 
 
 def find_owed(draft: Draft, older_than: timedelta, limit: int) -> list[UUID]:

@@ -116,6 +116,10 @@ class Draft:
         self.now = now
         self.written = Tables()
 
+    def discard(self) -> None:
+        """Write nothing of what was drafted."""
+        self.written = Tables()
+
     def run(self, id: UUID) -> Union[MemoryRun, None]:
         return self.written.runs.get(id) or self._stored.runs.get(id)
 

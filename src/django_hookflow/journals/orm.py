@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar, Union
 from uuid import UUID
@@ -16,6 +16,7 @@ from django_hookflow.journals import (
     orm_commits,
     orm_holder,
     orm_outside,
+    orm_starts,
     orm_wakes,
 )
 from django_hookflow.journals.base import CrashPoint, no_crash
@@ -106,7 +107,12 @@ class OrmJournal:
     # --- from outside
 
     def trigger(self, transition: t.Trigger) -> Union[t.Triggered, t.Conflict]:
-        return orm_outside.trigger(self._tx, transition)
+        return orm_starts.trigger(self._tx, transition)
+
+    def trigger_many(
+        self, transitions: Sequence[t.Trigger]
+    ) -> Sequence[Union[t.Triggered, t.Conflict]]:
+        return orm_starts.trigger_many(self._tx, transitions)
 
     def signal(self, transition: t.Signal) -> t.Signalled:
         return orm_outside.signal(self._tx, transition)
@@ -131,8 +137,14 @@ class OrmJournal:
     def owed(self, id: UUID) -> Union[t.Owed, None]:
         return orm_wakes.owed(self._tx, id)
 
+    def owed_many(self, ids: Sequence[UUID]) -> Sequence[t.Owed]:
+        return orm_wakes.owed_many(self._tx, ids)
+
     def published(self, id: UUID, wake: int) -> None:
-        orm_wakes.published(self._tx, id, wake)
+        orm_wakes.published(self._tx, {id: wake})
+
+    def published_many(self, wakes: Mapping[UUID, int]) -> None:
+        orm_wakes.published(self._tx, wakes)
 
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         return orm_wakes.find_owed(self._tx, older_than, limit)

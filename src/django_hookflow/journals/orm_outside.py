@@ -1,6 +1,6 @@
-"""What comes from outside of a run: its start, signals, events, the end that somebody asked for.
+"""What comes from outside of a run: signals, events, the end or the retry that somebody asks for.
 
-Trigger, event and cancel join a transaction of the caller, so they must not fail in it: an
+Event, cancel and retry join a transaction of the caller, so they must not fail in it: an
 error of the database would break it on PostgreSQL. Conflicts are found by looking.
 """
 
@@ -17,8 +17,6 @@ from django_hookflow.core.entries import TERMINAL, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
     Cancel,
     Cancelled,
-    Conflict,
-    JournalUnavailable,
     NotFailed,
     Over,
     Retried,
@@ -26,8 +24,6 @@ from django_hookflow.core.transitions import (
     SendEvent,
     Signal,
     Signalled,
-    Trigger,
-    Triggered,
 )
 from django_hookflow.journals.orm_rows import (
     OPEN,
@@ -39,51 +35,9 @@ from django_hookflow.journals.orm_rows import (
     waiting_for,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
-from django_hookflow.models import Encoded, WorkflowEvent, WorkflowRun, read_error
+from django_hookflow.models import Encoded, WorkflowEvent, read_error
 
 EVENT = "event:"
-
-# --- TRIGGER
-
-
-def trigger(tx: Transactions, transition: Trigger) -> Union[Triggered, Conflict]:
-    return tx.run("trigger", partial(_trigger, tx, transition), durable=False)
-
-
-def _trigger(tx: Transactions, transition: Trigger) -> Union[Triggered, Conflict]:
-    now = tx.now()
-    due = transition.not_before if transition.not_before is not None else now + transition.delay
-    row = WorkflowRun(
-        id=transition.id,
-        run_id=transition.run_id,
-        workflow_id=transition.workflow_id,
-        version=transition.version,
-        seed=transition.seed,
-        data=Encoded(transition.data),
-        status=RunStatus.PENDING.value,
-        wake_n=1,
-        owed_at=now,
-        due_at=due,
-        deadline=None if transition.timeout is None else due + transition.timeout,
-        created_at=now,
-    )
-    WorkflowRun._base_manager.using(tx.alias).bulk_create([row], ignore_conflicts=True)
-    if transition.run_id == str(transition.id):
-        return Triggered(id=transition.id, created=True)  # nobody else can have it
-    return _compared(tx, transition)
-
-
-def _compared(tx: Transactions, transition: Trigger) -> Union[Triggered, Conflict]:
-    found = runs(tx.alias).filter(run_id=transition.run_id).annotate(text=raw("data"))
-    row = found.values_list("pk", "workflow_id", "text").first()
-    if row is None:
-        # REPEATABLE READ in the caller's transaction: it was written after the snapshot.
-        raise JournalUnavailable(f"run {transition.run_id!r} is there, but not to be seen yet")
-    id, workflow_id, data = row
-    if (workflow_id, data) != (transition.workflow_id, transition.data):
-        return Conflict(workflow_id=workflow_id)
-    return Triggered(id=id, created=id == transition.id)
-
 
 # --- SIGNAL
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial, reduce
 from operator import or_
@@ -23,26 +23,37 @@ LAST_NUDGE = timedelta(hours=1)
 
 
 def owed(tx: Transactions, id: UUID) -> Union[Owed, None]:
-    row = tx.read(partial(_owed, tx, id))
-    if row is None:
-        return None
-    number, owed_at, due_at, now = row
-    delay = timedelta(0) if due_at is None else max(timedelta(0), due_at - now)
-    return Owed(run=id, number=number, owed_at=owed_at, delay=delay)
+    return next(iter(owed_many(tx, [id])), None)
 
 
-def _owed(tx: Transactions, id: UUID) -> Any:
+def owed_many(tx: Transactions, ids: Sequence[UUID]) -> Sequence[Owed]:
+    return tx.read(partial(_owed, tx, ids))
+
+
+def _owed(tx: Transactions, ids: Sequence[UUID]) -> list[Owed]:
     now = tx.now()
-    owing = runs(tx.alias).filter(pk=id, owed_at__isnull=False)
-    columns = ("wake_n", "owed_at", "due_at")
-    if not isinstance(now, datetime):
-        return owing.annotate(now=now).values_list(*columns, "now").first()
-    row = owing.values_list(*columns).first()
-    return row and (*row, now)
+    owing = runs(tx.alias).filter(pk__in=ids, owed_at__isnull=False)
+    columns = ("pk", "wake_n", "owed_at", "due_at")
+    if isinstance(now, datetime):
+        rows = [(*row, now) for row in owing.values_list(*columns)]
+    else:
+        rows = list(owing.annotate(now=now).values_list(*columns, "now"))
+    return [
+        Owed(
+            run=id,
+            number=number,
+            owed_at=owed_at,
+            delay=timedelta(0) if due_at is None else max(timedelta(0), due_at - now),
+        )
+        for id, number, owed_at, due_at, now in rows
+    ]
 
 
-def published(tx: Transactions, id: UUID, wake: int) -> None:
-    sent = runs(tx.alias).filter(pk=id, wake_n=wake)
+def published(tx: Transactions, wakes: Mapping[UUID, int]) -> None:
+    if not wakes:
+        return
+    accepted = reduce(or_, (Q(pk=id, wake_n=number) for id, number in wakes.items()))
+    sent = runs(tx.alias).filter(accepted)
     tx.run("published", lambda: sent.update(owed_at=None))
 
 

@@ -1,4 +1,4 @@
-"""What a transport is: it publishes one small message, once or not at all.
+"""What a transport is: it publishes small messages.
 
 Raises :class:`~django_hookflow.exceptions.TransportError` and nothing else when the message
 was not accepted; the wake-up then stays owed. Accepted twice is fine: the deduplication id
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
+
+#: Messages of one request.
+BATCH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +29,11 @@ class Message:
 class Transport(Protocol):
     """Publishes messages to this application's webhook."""
 
-    def publish(self, message: Message) -> None:
-        """Publish from sync code, within the publish timeout."""
+    def publish(self, *messages: Message) -> None:
+        """Publish up to :data:`BATCH` messages from sync code, within the publish timeout.
 
-    async def apublish(self, message: Message) -> None:
-        """Publish from the running event loop, within the publish timeout."""
+        Raises if one of them was not accepted, whatever became of the others.
+        """
+
+    async def apublish(self, *messages: Message) -> None:
+        """:meth:`publish` from the running event loop."""

@@ -34,14 +34,14 @@ class MemoryTransport:
             taken, self.messages = self.messages, []
         return taken
 
-    def publish(self, message: Message) -> None:
-        """Record ``message``, or raise :class:`TransportError` if told to fail."""
+    def publish(self, *messages: Message) -> None:
+        """Record ``messages``, or raise :class:`TransportError` if told to fail."""
         with self._lock:
             if self._failures > 0:
                 self._failures -= 1
                 raise TransportError("told to fail", retry_after=self._retry_after)
-            self.messages.append(message)
+            self.messages.extend(messages)
 
-    async def apublish(self, message: Message) -> None:
-        """Record ``message``, or raise :class:`TransportError` if told to fail."""
-        self.publish(message)
+    async def apublish(self, *messages: Message) -> None:
+        """Record ``messages``, or raise :class:`TransportError` if told to fail."""
+        self.publish(*messages)

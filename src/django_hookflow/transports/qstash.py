@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -76,19 +76,23 @@ class QStashTransport:
         # At exit too, so that no socket is reported as forgotten.
         self._finalizer = weakref.finalize(self, _close, self._clients)
 
-    def publish(self, message: Message) -> None:
-        """Publish from sync code; raises :class:`TransportError` within the deadline."""
+    def publish(self, *messages: Message) -> None:
+        """Publish from sync code; raises :class:`TransportError` within the deadline.
+
+        Of several that went out before an error some may be accepted: when they are published
+        again, their deduplication ids collapse them.
+        """
         config = self._config()
         api = MessageApi(self._client(config.endpoint))
         with _translated(config):
-            within(config.timeout, lambda: _publish(api, message, config))
+            within(config.timeout, lambda: _publish(api, messages, config))
 
-    async def apublish(self, message: Message) -> None:
+    async def apublish(self, *messages: Message) -> None:
         """Publish from the running loop; raises :class:`TransportError` within the deadline."""
         config = self._config()
         http = await self._loops.get(config.endpoint, lambda: AsyncHttp(config.endpoint))
         with _translated(config):
-            publishing = _apublish(AsyncMessageApi(http), message, config)
+            publishing = _apublish(AsyncMessageApi(http), messages, config)
             await asyncio.wait_for(publishing, config.timeout)
 
     def close(self) -> None:
@@ -109,20 +113,28 @@ def _close(clients: dict[tuple[int, Endpoint], Http]) -> None:
         clients.popitem()[1].close()
 
 
-def _publish(api: MessageApi, message: Message, config: PublishConfig) -> None:
+def _publish(api: MessageApi, messages: Sequence[Message], config: PublishConfig) -> None:
     try:
-        api.publish(**_needed(message, config), **_wished(config))
+        _send(api, messages, config, _wished(config))
     except Refused as refused:
         _expect_wishes_refused(refused)
-        api.publish(**_needed(message, config))
+        _send(api, messages, config, {})
 
 
-async def _apublish(api: AsyncMessageApi, message: Message, config: PublishConfig) -> None:
+async def _apublish(
+    api: AsyncMessageApi, messages: Sequence[Message], config: PublishConfig
+) -> None:
     try:
-        await api.publish(**_needed(message, config), **_wished(config))
+        await _send(api, messages, config, _wished(config))
     except Refused as refused:
         _expect_wishes_refused(refused)
-        await api.publish(**_needed(message, config))
+        await _send(api, messages, config, {})
+
+
+def _send(api: Any, messages: Sequence[Message], config: PublishConfig, wished: Any) -> Any:
+    """One request of either colour; a batch has a body where a message has headers."""
+    requests = [{**_needed(message, config), **wished} for message in messages]
+    return api.publish(**requests[0]) if len(requests) == 1 else api.batch(requests)
 
 
 def _needed(message: Message, config: PublishConfig) -> dict[str, Any]:

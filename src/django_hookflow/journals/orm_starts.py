@@ -1,0 +1,106 @@
+"""TRIGGER: rows of new runs, one or many, inside the caller's transaction if there is one.
+
+They must not fail in it, since an error of the database would break it on PostgreSQL:
+conflicts are found by looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Union
+
+from django.db import transaction
+
+from django_hookflow.core.entries import RunStatus
+from django_hookflow.core.transitions import Conflict, JournalUnavailable, Trigger, Triggered
+from django_hookflow.journals.orm_rows import raw, runs
+from django_hookflow.journals.orm_transactions import Moment, Transactions
+from django_hookflow.models import Encoded, WorkflowRun
+
+#: Rows of one INSERT, and names of one SELECT.
+BATCH = 500
+
+Answer = Union[Triggered, Conflict]
+
+
+class _Refused(Exception):
+    """Leaves the savepoint: what was inserted goes with it."""
+
+
+def trigger(tx: Transactions, transition: Trigger) -> Answer:
+    return tx.run("trigger", partial(_trigger, tx, transition), durable=False)
+
+
+def _trigger(tx: Transactions, transition: Trigger) -> Answer:
+    _insert(tx, [transition])
+    return _compared(tx, [transition])[0]
+
+
+def trigger_many(tx: Transactions, transitions: Sequence[Trigger]) -> Sequence[Answer]:
+    if not transitions:
+        return []
+    return tx.run("trigger", partial(_trigger_many, tx, transitions), durable=False)
+
+
+def _trigger_many(tx: Transactions, transitions: Sequence[Trigger]) -> Sequence[Answer]:
+    answers: Sequence[Answer] = []
+    try:
+        with transaction.atomic(using=tx.alias):
+            _insert(tx, transitions)
+            answers = _compared(tx, transitions)
+            if any(isinstance(answer, Conflict) for answer in answers):
+                raise _Refused
+    except _Refused:
+        pass
+    return answers
+
+
+def _insert(tx: Transactions, transitions: Sequence[Trigger]) -> None:
+    now = tx.now()
+    rows = [_row(transition, now) for transition in transitions]
+    everything = WorkflowRun._base_manager.using(tx.alias)
+    everything.bulk_create(rows, ignore_conflicts=True, batch_size=BATCH)
+
+
+def _row(transition: Trigger, now: Moment) -> WorkflowRun:
+    due = transition.not_before if transition.not_before is not None else now + transition.delay
+    return WorkflowRun(
+        id=transition.id,
+        run_id=transition.run_id,
+        workflow_id=transition.workflow_id,
+        version=transition.version,
+        seed=transition.seed,
+        data=Encoded(transition.data),
+        status=RunStatus.PENDING.value,
+        wake_n=1,
+        owed_at=now,
+        due_at=due,
+        deadline=None if transition.timeout is None else due + transition.timeout,
+        created_at=now,
+    )
+
+
+def _compared(tx: Transactions, transitions: Sequence[Trigger]) -> list[Answer]:
+    # Nobody else can have the id that we made ourselves.
+    names = [t.run_id for t in transitions if t.run_id != str(t.id)]
+    stored: dict[str, tuple[Any, ...]] = {}
+    for start in range(0, len(names), BATCH):
+        found = runs(tx.alias).filter(run_id__in=names[start : start + BATCH])
+        columns = found.annotate(text=raw("data")).values_list(
+            "run_id", "pk", "workflow_id", "text"
+        )
+        stored.update((run_id, row) for run_id, *row in columns)
+    return [_answer(transition, stored) for transition in transitions]
+
+
+def _answer(transition: Trigger, stored: dict[str, tuple[Any, ...]]) -> Answer:
+    if transition.run_id == str(transition.id):
+        return Triggered(id=transition.id, created=True)
+    if transition.run_id not in stored:
+        # REPEATABLE READ in the caller's transaction: it was written after the snapshot.
+        raise JournalUnavailable(f"run {transition.run_id!r} is there, but not to be seen yet")
+    id, workflow_id, data = stored[transition.run_id]
+    if (workflow_id, data) != (transition.workflow_id, transition.data):
+        return Conflict(workflow_id=workflow_id)
+    return Triggered(id=id, created=id == transition.id)
