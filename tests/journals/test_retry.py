@@ -16,7 +16,7 @@ from django_hookflow.core.transitions import (
     Retried,
     Retry,
 )
-from tests.journals.bench import LEASE, Bench, Crash, outcome
+from tests.journals.bench import LEASE, Bench, outcome
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -107,14 +107,3 @@ def test_only_a_failed_run_is_retried(bench: Bench, status: RunStatus) -> None:
 
 def test_no_run_is_retried(bench: Bench) -> None:
     assert bench.journal.retry(Retry(id=uuid.uuid4())) == NotFailed(status=None)
-
-
-@pytest.mark.parametrize("point", ["retry:before", "retry:inside"])
-def test_a_crash_before_the_commit_changes_nothing(bench: Bench, point: str) -> None:
-    id, _ = failed(bench, "a#1")
-    before = bench.everything(id)
-    bench.crash_at = point
-    with pytest.raises(Crash):
-        bench.journal.retry(Retry(id=id))
-    bench.crash_at = ""
-    assert bench.everything(id) == before

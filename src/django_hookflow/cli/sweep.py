@@ -6,12 +6,11 @@ trigger and every delivery does a share of the same.
 
 from __future__ import annotations
 
-import argparse
-import threading
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from django_hookflow.cli.arguments import seconds
 from django_hookflow.cli.reading import telling
 from django_hookflow.cli.stopping import StopSignals, stop_signals
 from django_hookflow.cli.terminal import Terminal, one_line
@@ -25,22 +24,12 @@ def add_arguments(parser: CommandParser) -> None:
     """Once, or again and again."""
     parser.add_argument(
         "--every",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="go on until SIGINT or SIGTERM, a pass every so many seconds; "
         "then only passes that had something to send are printed",
     )
     parser.add_argument("--json", action="store_true", help="a JSON object a pass, for programs")
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
 
 
 def handle(terminal: Terminal, **options: Any) -> None:

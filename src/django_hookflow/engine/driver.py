@@ -105,10 +105,14 @@ DEPLOYING = Answer(status=503, note="workflow not registered here", retry_after=
 
 @dataclass(frozen=True, kw_only=True)
 class Driver:
-    """Delivers wake-ups to runs. One per process; every delivery has its own scheduler."""
+    """Delivers wake-ups to runs. One per process; every delivery has its own scheduler.
+
+    Without a ``transport`` nothing is published: wake-ups stay owed in the rows, where a
+    worker finds what is due.
+    """
 
     journal: Journal
-    transport: Transport
+    transport: Union[Transport, None]
     find: Callable[[str, str], Union[Runnable, None]]
     codec: Callable[[], ValueCodec]
     limits: Callable[[], Limits]
@@ -338,6 +342,8 @@ class _Delivery:
 
     async def _publish(self, run: UUID, answer: Answer) -> Answer:
         """Publish what the row owes; row 13 if the message service does not take it."""
+        if self.driver.transport is None:
+            return answer
         try:
             await apublish_owed(
                 self.hops,

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, Union
 from uuid import UUID
 
+from django_hookflow.core.entries import RunStatus
 from django_hookflow.core.transitions import (
     Beat,
     Cancel,
@@ -99,6 +100,9 @@ class Journal(Protocol):
         a database that only this thread's connection sees).
         """
 
+    def pooled(self) -> bool:
+        """Whether a connection that is given back is had again at once, from a pool."""
+
     def close_thread(self, unused_since: float = float("inf")) -> None:
         """Close the calling thread's connections, unless inside a transaction.
 
@@ -170,6 +174,15 @@ class Journal(Protocol):
 
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         """Runs whose wake-up has been owed for longer than that, oldest first."""
+
+    def find_due(self, *, limit: int) -> Sequence[tuple[UUID, int]]:
+        """Active runs that are due and that nobody holds, longest due first, with their wakes."""
+
+    def count_ended(self, *, older_than: timedelta, statuses: Sequence[RunStatus]) -> int:
+        """How many runs of these terminal statuses ended longer ago than that."""
+
+    def prune(self, *, older_than: timedelta, statuses: Sequence[RunStatus], limit: int) -> int:
+        """Remove at most so many of them, oldest first, with all their rows; how many."""
 
     def nudge(self, *, overdue: timedelta, limit: int) -> Sequence[UUID]:
         """Make overdue runs owe a new wake-up (compare-and-set); those that this caller won."""

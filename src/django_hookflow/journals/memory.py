@@ -14,7 +14,7 @@ from typing import Any, TypeVar, Union
 from uuid import UUID
 
 from django_hookflow.core import transitions as t
-from django_hookflow.core.entries import Entry
+from django_hookflow.core.entries import Entry, RunStatus
 from django_hookflow.journals import memory_holder, memory_outside
 from django_hookflow.journals.base import CrashPoint, no_crash
 from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun, Tables
@@ -58,6 +58,9 @@ class MemoryJournal:
     # --- the calling thread
 
     def pinned(self) -> bool:
+        return False
+
+    def pooled(self) -> bool:
         return False
 
     def close_thread(self, unused_since: float = float("inf")) -> None:
@@ -177,6 +180,18 @@ class MemoryJournal:
 
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         return self._read(memory_outside.find_owed, older_than, limit)
+
+    def find_due(self, *, limit: int) -> Sequence[tuple[UUID, int]]:
+        return self._read(memory_outside.find_due, limit)
+
+    def count_ended(self, *, older_than: timedelta, statuses: Sequence[RunStatus]) -> int:
+        return len(self._read(memory_outside.ended, older_than, statuses))
+
+    def prune(self, *, older_than: timedelta, statuses: Sequence[RunStatus], limit: int) -> int:
+        with self._lock:
+            found = self._read(memory_outside.ended, older_than, statuses)[:limit]
+            self._stored.remove(found)
+            return len(found)
 
     def nudge(self, *, overdue: timedelta, limit: int) -> Sequence[UUID]:
         with self._lock:

@@ -199,6 +199,29 @@ def find_owed(draft: Draft, older_than: timedelta, limit: int) -> list[UUID]:
     return [id for _, id in sorted(late)[:limit]]
 
 
+def find_due(draft: Draft, limit: int) -> list[tuple[UUID, int]]:
+    due = [
+        (run.due_at, run.id, run.wake_n)
+        for run in draft.all_runs()
+        if run.status in ACTIVE
+        and not run.leased(draft.now)
+        and run.due_at is not None
+        and run.due_at <= draft.now
+    ]
+    return [(id, wake) for _, id, wake in sorted(due)[:limit]]
+
+
+def ended(draft: Draft, older_than: timedelta, statuses: Sequence[RunStatus]) -> list[UUID]:
+    old = [
+        (run.finished_at, run.id)
+        for run in draft.all_runs()
+        if run.status in statuses
+        and run.finished_at is not None
+        and run.finished_at < draft.now - older_than
+    ]
+    return [id for _, id in sorted(old)]
+
+
 def overdue(draft: Draft, by: timedelta, limit: int) -> list[UUID]:
     late = [
         (run.due_at, run.id)

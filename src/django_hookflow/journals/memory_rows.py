@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Union
 from uuid import UUID
@@ -106,6 +106,18 @@ class Tables:
             self.steps.setdefault(run, {}).update(rows)
         self.events.update(draft.events)
         self.marks.update(draft.marks)
+
+    def remove(self, ids: list[UUID]) -> None:
+        """Runs with everything that belongs to them."""
+        gone = set(ids)
+        self.run_ids = {name: id for name, id in self.run_ids.items() if id not in gone}
+        self.events = {n: event for n, event in self.events.items() if event.run not in gone}
+        for id in gone:
+            del self.runs[id]
+            self.steps.pop(id, None)
+        for id, run in self.runs.items():
+            if run.parent in gone:
+                self.runs[id] = replace(run, parent=None)
 
 
 class Draft:

@@ -11,11 +11,13 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import InterfaceError, OperationalError
 
 from django_hookflow.core import transitions as t
+from django_hookflow.core.entries import RunStatus
 from django_hookflow.journals import (
     orm_claims,
     orm_commits,
     orm_holder,
     orm_outside,
+    orm_prune,
     orm_starts,
     orm_wakes,
 )
@@ -62,6 +64,9 @@ class OrmJournal:
         return connection.vendor == "sqlite" and bool(
             connection.creation.is_in_memory_db(name)  # type: ignore[attr-defined]  # SQLite's own
         )
+
+    def pooled(self) -> bool:
+        return bool(self._tx.connection.settings_dict["OPTIONS"].get("pool"))
 
     def close_thread(self, unused_since: float = float("inf")) -> None:
         close_unused(unused_since)
@@ -148,6 +153,15 @@ class OrmJournal:
 
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         return orm_wakes.find_owed(self._tx, older_than, limit)
+
+    def find_due(self, *, limit: int) -> Sequence[tuple[UUID, int]]:
+        return orm_wakes.find_due(self._tx, limit)
+
+    def count_ended(self, *, older_than: timedelta, statuses: Sequence[RunStatus]) -> int:
+        return orm_prune.count_ended(self._tx, older_than, statuses)
+
+    def prune(self, *, older_than: timedelta, statuses: Sequence[RunStatus], limit: int) -> int:
+        return orm_prune.prune(self._tx, older_than, statuses, limit)
 
     def nudge(self, *, overdue: timedelta, limit: int) -> Sequence[UUID]:
         return orm_wakes.nudge(self._tx, overdue, limit)

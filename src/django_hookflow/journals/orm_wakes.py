@@ -95,6 +95,19 @@ def find_owed(tx: Transactions, older_than: timedelta, limit: int) -> Sequence[U
     return tx.read(query)
 
 
+def find_due(tx: Transactions, limit: int) -> Sequence[tuple[UUID, int]]:
+    def query() -> list[tuple[UUID, int]]:
+        now = tx.now()
+        due = runs(tx.alias).filter(
+            Q(lease_until__isnull=True) | Q(lease_until__lt=now),
+            status__in=ACTIVE,
+            due_at__lte=now,
+        )
+        return list(due.order_by("due_at").values_list("pk", "wake_n")[:limit])
+
+    return tx.read(query)
+
+
 def nudge(tx: Transactions, overdue: timedelta, limit: int) -> Sequence[UUID]:
     found = tx.read(partial(_overdue, tx, overdue, limit))
     return [row[0] for row in found if tx.run("nudge", partial(_nudge, tx, *row))]

@@ -8,10 +8,20 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from django_hookflow.cli import dev, runs, show, sweep
+from django_hookflow.cli import cancel, dev, prune, retry, runs, show, sweep, trigger, worker
 from django_hookflow.cli.terminal import Terminal
 
-SUBCOMMANDS: dict[str, ModuleType] = {"dev": dev, "runs": runs, "show": show, "sweep": sweep}
+SUBCOMMANDS: dict[str, ModuleType] = {
+    "dev": dev,
+    "runs": runs,
+    "show": show,
+    "trigger": trigger,
+    "cancel": cancel,
+    "retry": retry,
+    "sweep": sweep,
+    "prune": prune,
+    "worker": worker,
+}
 
 
 class Command(BaseCommand):

@@ -1,0 +1,51 @@
+"""Removing what is over: ended runs with their journal, mailbox and tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django_hookflow.core.entries import RunStatus
+from django_hookflow.journals.orm_rows import events, runs, steps
+from django_hookflow.journals.orm_transactions import Transactions
+from django_hookflow.models import WorkflowTag
+
+
+def count_ended(tx: Transactions, older_than: timedelta, statuses: Sequence[RunStatus]) -> int:
+    count: int = tx.read(lambda: _ended(tx, older_than, statuses).count())
+    return count
+
+
+def prune(
+    tx: Transactions, older_than: timedelta, statuses: Sequence[RunStatus], limit: int
+) -> int:
+    oldest = _ended(tx, older_than, statuses).order_by("finished_at").values_list("pk", flat=True)
+    found = tx.read(lambda: list(oldest[:limit]))
+    return tx.run("", partial(_prune, tx, found, older_than, statuses)) if found else 0
+
+
+def _ended(tx: Transactions, older_than: timedelta, statuses: Sequence[RunStatus]) -> Any:
+    return runs(tx.alias).filter(status__in=statuses, finished_at__lt=tx.now() - older_than)
+
+
+def _prune(
+    tx: Transactions, found: list[UUID], older_than: timedelta, statuses: Sequence[RunStatus]
+) -> int:
+    ended = _ended(tx, older_than, statuses).filter(pk__in=found)
+    # Locks the rows: a retry() that came first has changed them, one that comes now finds none.
+    ended.update(owed_at=None)
+    ids = list(ended.values_list("pk", flat=True))
+    # In this order: what refers to a step, the steps, the run. Not delete() on the runs, which
+    # would read all of it into memory first.
+    for rows in (
+        events(tx.alias).filter(workflow_run__in=ids),
+        WorkflowTag._base_manager.using(tx.alias).filter(workflow_run__in=ids),
+        steps(tx.alias).filter(workflow_run__in=ids),
+    ):
+        rows._raw_delete(tx.alias)
+    runs(tx.alias).filter(parent__in=ids).update(parent=None)
+    runs(tx.alias).filter(pk__in=ids)._raw_delete(tx.alias)
+    return len(ids)
