@@ -4,13 +4,15 @@ The run row is the truth and a message only a hint: whether, who and what is dec
 conditional UPDATE of it. Only the journals write these tables; everybody else reads, and
 controls a run through its methods, which are one-line calls to a port.
 
-Longer than 250 lines because one model is one list of columns.
+Longer than 250 lines because one model is one list of columns, and a column says itself what
+its database would otherwise decide: which characters it takes and what it takes for equal.
 """
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
 
 from django.db import models
 from django.utils import timezone
@@ -22,12 +24,65 @@ from django_hookflow.exceptions import SerializationError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    AnyColumn = models.Field[Any, Any]
+    CharColumn = models.CharField[Any, Any]
     TextColumn = models.TextField[Any, Any]
+    UUIDColumn = models.UUIDField[Any, Any]
 else:
+    AnyColumn = models.Field
+    CharColumn = models.CharField
     TextColumn = models.TextField
+    UUIDColumn = models.UUIDField
 
 #: What ``WorkflowRun.status_now`` says of a run whose holder let its lease run out.
 LOST = "lost"
+
+
+def exact_collation(connection: Any) -> str:
+    """The collation of MariaDB or MySQL that takes nothing but equal text for equal.
+
+    Their defaults ignore case and accents, utf8mb4_bin spaces at the end. It brings its
+    character set with it: a database may be latin1, what a user passes is not.
+    """
+    if connection.mysql_is_mariadb:
+        return "utf8mb4_nopad_bin"
+    # Before 8.0.17 there is none that minds spaces at the end.
+    exact = connection.mysql_version >= (8, 0, 17)
+    return "utf8mb4_0900_bin" if exact else "utf8mb4_bin"
+
+
+class Exact(AnyColumn):
+    """Any character, compared exactly; PostgreSQL and SQLite do so anyway."""
+
+    def db_parameters(self, connection: Any) -> Any:
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            return {**parameters, "collation": exact_collation(connection)}
+        return parameters
+
+
+class ExactCharField(Exact, CharColumn):
+    """An identity: what differs in case, accent or a space is something else."""
+
+
+class ExactTextField(Exact, TextColumn):
+    """Text of any length, every character of which survives."""
+
+
+class RunIdField(UUIDColumn):
+    """A UUID in the same column type whatever the version of Django.
+
+    Django 4.2 keeps UUIDs in char(32) on MariaDB, later versions in its own uuid type, and a
+    project that goes from one to the other would find none of its runs.
+    """
+
+    def db_type(self, connection: Any) -> Any:
+        return "char(32)" if connection.vendor == "mysql" else super().db_type(connection)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        value = super().get_db_prep_value(value, connection, prepared)
+        hexadecimal = connection.vendor == "mysql" and isinstance(value, UUID)
+        return value.hex if hexadecimal else value
 
 
 class Encoded(str):
@@ -36,7 +91,7 @@ class Encoded(str):
     __slots__ = ()
 
 
-class ValueField(TextColumn):
+class ValueField(ExactTextField):
     """A value, stored as the codec's text and decoded when it is read.
 
     What the codec cannot read without the workflow's annotations (an enum member) or not at
@@ -58,7 +113,7 @@ class ValueField(TextColumn):
         return str(value) if isinstance(value, Encoded) else ports.codec().encode(value)
 
 
-class ErrorField(TextColumn):
+class ErrorField(ExactTextField):
     """Why something failed: reads as ``None`` or ``{"type", "message", "step"}``."""
 
     def from_db_value(self, value: str | None, *_: object) -> dict[str, Any] | None:
@@ -77,7 +132,7 @@ def read_error(text: str) -> ErrorRecord:
     """What the column holds; text that is no record becomes the message of one."""
     try:
         stored = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         stored = None
     return ErrorRecord.from_dict(stored if isinstance(stored, dict) else {"message": text})
 
@@ -104,11 +159,10 @@ class WorkflowRun(models.Model):
 
     Status: ClassVar = RunStatus
 
-    id = models.UUIDField(primary_key=True, editable=False)
-    # Compared exactly: on MariaDB and MySQL these two take a binary db_collation.
-    run_id = models.CharField(max_length=128, unique=True)
-    workflow_id = models.CharField(max_length=255)
-    version = models.CharField(max_length=255, blank=True, default="")
+    id = RunIdField(primary_key=True, editable=False)
+    run_id = ExactCharField(max_length=128, unique=True)
+    workflow_id = ExactCharField(max_length=255)
+    version = ExactCharField(max_length=255, blank=True, default="")
     seed = models.BigIntegerField(default=0)
     generation = models.PositiveIntegerField(default=0)
     parent = models.ForeignKey(
@@ -140,11 +194,11 @@ class WorkflowRun(models.Model):
     )
     signals = models.PositiveBigIntegerField(default=0)
     seq = models.PositiveBigIntegerField(default=0, help_text="Number of recorded outcomes.")
-    waits = models.TextField(blank=True, default="")
+    waits = ExactTextField(blank=True, default="")
     nudges = models.PositiveIntegerField(default=0)
     nudged_at = models.DateTimeField(null=True, blank=True)
     deaths = models.PositiveIntegerField(default=0)
-    blocked = models.TextField(
+    blocked = ExactTextField(
         blank=True, default="", help_text="Why the run cannot go on; empty if it can."
     )
     blocked_n = models.PositiveIntegerField(default=0)
@@ -163,6 +217,11 @@ class WorkflowRun(models.Model):
         verbose_name = "workflow run"
         verbose_name_plural = "workflow runs"
         ordering = ["-id"]  # a uuid7: newest first, and the primary key's own index
+        permissions = [
+            ("cancel_workflowrun", "Can cancel workflow run"),
+            ("retry_workflowrun", "Can retry workflow run"),
+            ("view_payload", "Can view data, results and error messages of workflow runs"),
+        ]
         # Plain indexes: MySQL silently skips conditional ones.
         indexes = [
             models.Index(fields=["status", "due_at"], name="hookflow_run_due"),
@@ -229,16 +288,16 @@ class WorkflowStep(models.Model):
     id = models.BigAutoField(primary_key=True)
     workflow_run = models.ForeignKey(WorkflowRun, on_delete=models.CASCADE, related_name="steps")
     generation = models.PositiveIntegerField(default=0)
-    key = models.CharField(max_length=220)  # exact as run_id is: step_id#n
+    key = ExactCharField(max_length=220)  # step_id#n
     series = models.PositiveIntegerField(default=0)
-    step_id = models.CharField(max_length=200)
+    step_id = ExactCharField(max_length=200)
     occurrence = models.PositiveIntegerField(default=1)
     seq = models.PositiveBigIntegerField(null=True, blank=True)
     requested_seq = models.PositiveBigIntegerField(default=0)
     kind = models.CharField(max_length=16)
-    call = models.TextField(blank=True, default="")
+    call = ExactTextField(blank=True, default="")
     args_sha = models.CharField(max_length=64, blank=True, default="")
-    event = models.CharField(max_length=200, blank=True, default="")
+    event = ExactCharField(max_length=200, blank=True, default="")
     status = models.CharField(
         max_length=16, choices=choices_of(StepStatus), default=StepStatus.PENDING.value
     )
@@ -248,7 +307,7 @@ class WorkflowStep(models.Model):
     epoch = models.PositiveIntegerField(default=0)
     result = ValueField(null=True, blank=True)
     error = ErrorField(null=True, blank=True)
-    undo = models.TextField(blank=True, default="")
+    undo = ExactTextField(blank=True, default="")
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -264,7 +323,7 @@ class WorkflowStep(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.key
+        return str(self.key)
 
 
 class WorkflowEvent(models.Model):
@@ -278,9 +337,9 @@ class WorkflowEvent(models.Model):
         # A constraint would make InnoDB lock the run's row, inside the sender's transaction.
         db_constraint=False,
     )
-    name = models.CharField(max_length=200)
+    name = ExactCharField(max_length=200)
     payload = ValueField(null=True, blank=True)
-    dedup_id = models.CharField(max_length=255, null=True, blank=True)
+    dedup_id = ExactCharField(max_length=255, null=True, blank=True)
     consumed_by = models.ForeignKey(
         WorkflowStep,
         null=True,
@@ -302,7 +361,7 @@ class WorkflowEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
 
 class WorkflowTag(models.Model):
@@ -310,8 +369,8 @@ class WorkflowTag(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     workflow_run = models.ForeignKey(WorkflowRun, on_delete=models.CASCADE, related_name="tags")
-    key = models.CharField(max_length=100)
-    value = models.CharField(max_length=200)
+    key = ExactCharField(max_length=100)
+    value = ExactCharField(max_length=200)
 
     class Meta:
         verbose_name = "workflow tag"
@@ -326,7 +385,7 @@ class HookflowMark(models.Model):
     """When something happened last: the last sweep; a ``jti`` that was accepted."""
 
     id = models.BigAutoField(primary_key=True)
-    key = models.CharField(max_length=255, unique=True)
+    key = ExactCharField(max_length=255, unique=True)
     at = models.DateTimeField()
 
     class Meta:
@@ -334,4 +393,4 @@ class HookflowMark(models.Model):
         verbose_name_plural = "hookflow marks"
 
     def __str__(self) -> str:
-        return self.key
+        return str(self.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -13,13 +13,12 @@ from django.core.management.base import CommandError
 from django.db import Error, connections
 
 from django_hookflow.conf import options
-from django_hookflow.core.entries import StepStatus
 from django_hookflow.core.transitions import JournalUnavailable
 from django_hookflow.exceptions import ConfigurationError
-from django_hookflow.models import WorkflowRun, WorkflowStep
+from django_hookflow.models import WorkflowRun
 from django_hookflow.runtime import runtime
 
-__all__ = ["MIGRATE", "find_run", "journaled", "pending_of", "telling", "to_json"]
+__all__ = ["MIGRATE", "find_run", "journaled", "telling", "to_json"]
 
 MIGRATE = "python manage.py migrate"
 
@@ -69,23 +68,6 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-
-def pending_of(runs: Iterable[WorkflowRun]) -> dict[UUID, list[WorkflowStep]]:
-    """What each of these runs has begun and not ended, oldest first, in one query."""
-    current = {run.pk: run.generation for run in runs}
-    # A value is of no use for a step that has none, and decoding costs.
-    steps = (
-        WorkflowStep.objects.using(options.database)
-        .filter(workflow_run__in=current, status=StepStatus.PENDING.value, superseded=False)
-        .defer("result", "undo")
-        .order_by("id")
-    )
-    found: dict[UUID, list[WorkflowStep]] = {key: [] for key in current}
-    for step in steps:
-        if step.generation == current[step.workflow_run_id]:
-            found[step.workflow_run_id].append(step)
-    return found
 
 
 def journaled(value: Any) -> Any:

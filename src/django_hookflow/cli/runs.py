@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,13 +11,15 @@ from django.core.management.base import CommandParser
 from django.db.models import Count, Q
 from django.utils import timezone
 
+from django_hookflow.cli.arguments import positive
 from django_hookflow.cli.columns import GAP, Column, Columns
-from django_hookflow.cli.reading import pending_of, telling, to_json
-from django_hookflow.cli.terminal import Part, Terminal, shortened
-from django_hookflow.cli.wording import STATUS_STYLES, length, moment, next_wake, why
+from django_hookflow.cli.reading import telling, to_json
+from django_hookflow.cli.terminal import STATUS_STYLES, Part, Terminal, shortened
 from django_hookflow.conf import options as settings
 from django_hookflow.core.entries import RunStatus, StepStatus
 from django_hookflow.models import LOST, WorkflowRun, WorkflowRunQuerySet, WorkflowStep
+from django_hookflow.reading import pending_of, standing
+from django_hookflow.wording import length, moment, next_wake, why
 
 HELP = "list runs, newest first"
 
@@ -38,15 +39,9 @@ def add_arguments(parser: CommandParser) -> None:
         "--workflow", metavar="ID", help="only of this workflow: its id, or the last part of it"
     )
     parser.add_argument(
-        "--limit", type=_positive, default=50, help="at most so many (default: %(default)s)"
+        "--limit", type=positive, default=50, help="at most so many (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="a JSON list, for programs")
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
 
 
 def handle(terminal: Terminal, **options: Any) -> None:
@@ -80,13 +75,7 @@ def _chosen(statuses: Sequence[str], workflow: str | None, now: datetime) -> Wor
     if workflow:
         runs = runs.filter(Q(workflow_id=workflow) | Q(workflow_id__endswith=f".{workflow}"))
     if statuses:
-        wanted = Q(status__in=set(statuses) - {LOST, RunStatus.RUNNING.value})
-        holding = Q(status=RunStatus.RUNNING.value, lease_until__gte=now)
-        if RunStatus.RUNNING.value in statuses:
-            wanted |= holding
-        if LOST in statuses:
-            wanted |= Q(status=RunStatus.RUNNING.value) & ~holding
-        runs = runs.filter(wanted)
+        runs = runs.filter(standing(statuses, now))
     return runs
 
 

@@ -11,12 +11,13 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from django_hookflow.cli.columns import GAP, Column, Columns
-from django_hookflow.cli.reading import find_run, journaled, pending_of, telling, to_json
-from django_hookflow.cli.terminal import Terminal, one_line, shortened
-from django_hookflow.cli.wording import STATUS_STYLES, cause, label, length, moment, next_wake, why
+from django_hookflow.cli.reading import find_run, journaled, telling, to_json
+from django_hookflow.cli.terminal import STATUS_STYLES, Terminal, one_line, shortened
 from django_hookflow.conf import options as settings
 from django_hookflow.core.entries import TERMINAL, WAITS, StepStatus
 from django_hookflow.models import WorkflowRun, WorkflowStep
+from django_hookflow.reading import pending_of
+from django_hookflow.wording import cause, label, length, moment, next_wake, why
 
 HELP = "one run: why it waits, and a timeline of its steps"
 

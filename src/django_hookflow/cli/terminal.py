@@ -24,10 +24,24 @@ except ImportError:  # it belongs to an extra
 else:
     _RICH = True
 
-__all__ = ["Part", "Terminal", "one_line", "shortened"]
+__all__ = ["STATUS_STYLES", "Part", "Terminal", "one_line", "shortened"]
 
 #: Text, or text and the name of a rich style.
 Part = Union[str, tuple[str, str]]
+
+#: How a run's or step's status is shown.
+STATUS_STYLES = {
+    "completed": "green",
+    "failed": "bold red",
+    "lost": "bold red",
+    "running": "cyan",
+    "suspended": "yellow",
+    "cancelling": "yellow",
+    "pending": "yellow",
+    "paused": "magenta",
+    "cancelled": "dim",
+    "superseded": "dim",
+}
 
 #: Columns of output that is no terminal: enough for a run id, its workflow and its times.
 PIPED_WIDTH = 120

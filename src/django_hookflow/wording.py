@@ -1,4 +1,7 @@
-"""Runs in words: how long, when, and in one sentence why a run waits or how it ended."""
+"""Runs in words: how long, when, and in one sentence why a run waits or how it ended.
+
+The command and the admin say the same. It reads nothing: what it tells of is given to it.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,7 @@ from django.utils import timezone
 from django_hookflow.core.entries import ACTIVE, Kind, RunStatus
 from django_hookflow.models import LOST, WorkflowRun, WorkflowStep
 
-__all__ = ["STATUS_STYLES", "cause", "label", "length", "moment", "next_wake", "why"]
-
-STATUS_STYLES = {
-    "completed": "green",
-    "failed": "bold red",
-    "lost": "bold red",
-    "running": "cyan",
-    "suspended": "yellow",
-    "cancelling": "yellow",
-    "pending": "yellow",
-    "paused": "magenta",
-    "cancelled": "dim",
-    "superseded": "dim",
-}
+__all__ = ["cause", "label", "length", "moment", "next_wake", "why"]
 
 #: The sweeper takes a run for overdue after so long.
 OVERDUE = timedelta(seconds=30)
