@@ -13,6 +13,7 @@ import httpx
 import pytest
 import qstash
 
+from django_hookflow.devserver.messages import Spec
 from django_hookflow.devserver.server import DevServer
 
 
@@ -32,6 +33,25 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"ok"
     pause: float = 0.0
+
+
+def spec(now: float = 0.0, body: bytes = b"", **changes) -> Spec:
+    values = {
+        "url": "http://h/p?q",
+        "method": "POST",
+        "body": body,
+        "content_type": None,
+        "headers": (),
+        "retries": 3,
+        "created_at": now,
+        "due": now,
+        "timeout": None,
+        "retry_delay": None,
+        "deduplication_id": None,
+        "labels": (),
+        "caller_ip": "127.0.0.1",
+    }
+    return Spec(**(values | changes))
 
 
 class Destination:

@@ -68,6 +68,22 @@ def test_settings_reach_the_server():
         assert answer.json() == {"current": keys[1], "next": keys[3]}
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"", "no folder"), (b"text " * 200, "is no SQLite database")],
+)
+def test_a_file_that_cannot_be_used(tmp_path, content, problem):
+    path = tmp_path / "missing" / "file"
+    if content:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+    process = start("--port", "0", "--db", str(path))
+    output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output) == (2, "")
+    assert errors.count("\n") == 1
+    assert problem in errors
+
+
 def test_taken_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -8,32 +8,11 @@ import pytest
 from qstash.errors import QStashError
 from qstash.log import LogState
 
-from django_hookflow.devserver.config import Config
 from django_hookflow.devserver.events import EventLog, State
-from django_hookflow.devserver.messages import Message, Spec
+from django_hookflow.devserver.messages import Message
 from django_hookflow.devserver.recent import Recent
 from django_hookflow.devserver.server import DevServer
-from django_hookflow.devserver.store import Store
-from tests.devserver.conftest import Answer, sdk_of
-
-
-def spec(now: float = 0.0, body: bytes = b"", **changes) -> Spec:
-    values = {
-        "url": "http://h/p?q",
-        "method": "POST",
-        "body": body,
-        "content_type": None,
-        "headers": (),
-        "retries": 3,
-        "created_at": now,
-        "due": now,
-        "timeout": None,
-        "retry_delay": None,
-        "deduplication_id": None,
-        "labels": (),
-        "caller_ip": "127.0.0.1",
-    }
-    return Spec(**(values | changes))
+from tests.devserver.conftest import Answer, sdk_of, spec
 
 
 def test_message_is_readable_before_and_after_its_delivery(server, client, destination):
@@ -222,31 +201,6 @@ def test_what_is_kept_is_bounded():
     assert recent.snapshot() == [4, 5]
     recent.append(6, size=100)
     assert recent.snapshot() == [6]
-
-
-def test_finished_messages_are_forgotten_after_a_while():
-    store = Store(Config(keep_finished=2, keep_seconds=60, max_stored=100))
-    messages = []
-    for _ in range(4):
-        message, _ = store.add(spec(body=b"x" * 20))
-        assert message is not None
-        messages.append(message)
-    for message in messages[:3]:
-        store.finish(message, 1.0)
-    assert [store.get(m.id) is not None for m in messages] == [False, True, True, True]
-    store.add(spec(now=2.0, body=b"x" * 50))  # no room for all of them
-    assert store.get(messages[1].id) is None
-    store.add(spec(now=62.0))
-    assert [store.get(m.id) is not None for m in messages] == [False, False, False, True]
-
-
-def test_deduplication_window_is_ten_minutes():
-    store = Store(Config())
-    _, first = store.add(spec(now=0.0, deduplication_id="d"))
-    assert store.add(spec(now=599.0, deduplication_id="d")) == (None, first)
-    again, second = store.add(spec(now=600.0, deduplication_id="d"))
-    assert again is not None
-    assert second != first
 
 
 def test_log_leaves_large_bodies_out():

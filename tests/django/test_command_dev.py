@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ import pytest
 from django.core.management import CommandError
 
 from django_hookflow.cli import dev
+from django_hookflow.cli.children import GRACE
 from django_hookflow.cli.local import PUBLIC_KEYS, PUBLIC_TOKEN, make_plan
 from django_hookflow.conf import options
 from django_hookflow.devserver import config as devserver
@@ -282,6 +284,123 @@ def test_a_project_s_own_settings_stay_and_are_led_here(tmp_path: Path, stub: st
         assert terminal.process.wait(10) == 1
     assert "CommandError: app ended with exit code -9, so the others were ended" in terminal.text
     wait(lambda: not any(map(alive, children)), 3, lambda: f"alive: {children}")
+
+
+@posix
+@pytest.mark.slow
+def test_killed_it_takes_all_along_and_its_file_is_taken_up(tmp_path: Path, stub: str) -> None:
+    project = Project(tmp_path, stub)
+    project.manage("migrate", "--skip-checks")
+    qstash = free_port()
+    arguments = ("--qstash-port", str(qstash), "--db", "local.db")
+    with project.dev(*arguments) as terminal:
+        terminal.until("Ctrl-C ends all")
+        assert f"QStash       http://127.0.0.1:{qstash}, kept in local.db" in terminal.text
+        link = terminal.until(r"Dead letters (http://\S+)")[1]
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{qstash}/v2/publish/http://127.0.0.1:9/nobody",
+            headers={"Authorization": f"Bearer {PUBLIC_TOKEN}", "Upstash-Retries": "0"},
+            method="POST",
+        )
+        message = json.load(urllib.request.urlopen(request))["messageId"]
+        terminal.until(rf"qstash .*{message} is a dead letter now")
+        (letter,) = json.load(urllib.request.urlopen(link))["messages"]
+        assert letter["messageId"] == message
+        children = descendants(terminal.process.pid)
+        assert len(children) >= 4
+        terminal.process.kill()
+        terminal.process.wait(5)
+        wait(lambda: not any(map(alive, children)), 10, lambda: f"alive: {children}")
+    # Ports and file are free again.
+    with project.dev(*arguments) as terminal:
+        terminal.until("Ctrl-C ends all")
+        assert "1 dead letter(s)" in terminal.text
+        (again,) = json.load(urllib.request.urlopen(link))["messages"]
+        assert again == letter
+
+
+def held(code: str, folder: Path) -> "subprocess.Popen[str]":
+    """A module with that code, started as ``hookflow dev`` starts its children."""
+    (folder / "held.py").write_text(code)
+    return subprocess.Popen(
+        [sys.executable, "-m", "django_hookflow.cli.child", "held", "--option"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_child_runs_as_if_started_alone_with_nothing_to_read(tmp_path: Path) -> None:
+    code = "import sys\nprint(__name__, sys.argv[1:], [sys.stdin.read()])"
+    with held(code, tmp_path) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "__main__ ['--option'] ['']\n"
+        assert child.wait(10) == 0
+
+
+@posix
+def test_a_child_ends_as_if_asked_to_when_its_parent_is_gone(tmp_path: Path) -> None:
+    code = """
+import signal, sys, time
+def end(*_):
+    print("asked", flush=True)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    with held(code, tmp_path) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.stdin.close()
+        assert child.stdout.readline() == "asked\n"
+        assert child.wait(10) == 3
+
+
+@posix
+@pytest.mark.slow
+def test_a_child_that_does_not_end_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    code = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+own = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(own.pid, flush=True)
+time.sleep(60)
+"""
+    with held(code, tmp_path) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        own = int(child.stdout.readline())
+        child.stdin.close()
+        assert child.wait(GRACE + 5) == -signal.SIGKILL
+    wait(lambda: not alive(own), 3, lambda: f"alive: {own}")
+
+
+@posix
+@pytest.mark.slow
+def test_the_application_ends_when_its_reloader_is_killed(tmp_path: Path, stub: str) -> None:
+    project = Project(tmp_path, stub)
+    project.manage("migrate", "--skip-checks")
+    with project.dev("--qstash-port", str(free_port())) as terminal:
+        terminal.until("Ctrl-C ends all")
+        reloader = int(terminal.until(r"Started reloader process \[(\d+)\]")[1])
+        application = int(terminal.until(r"Started server process \[(\d+)\]")[1])
+        # With the one that looks after both.
+        for pid in (terminal.process.pid, reloader):
+            os.kill(pid, signal.SIGKILL)
+        wait(lambda: not alive(application), 10, lambda: f"alive: {application}")
+
+
+def test_a_file_is_handed_on_and_the_project_s_own_token_is_not_shown(settings: Any) -> None:
+    ports = {"port": free_port(), "qstash_port": free_port(), "reload": False}
+    assert "--db" not in make_plan(**ports).qstash_command()
+    plan = make_plan(**ports, db=Path("local.db"))
+    command = plan.qstash_command()
+    assert command[command.index("--db") + 1] == "local.db"
+    assert settings.QSTASH_TOKEN not in plan.dead_letters_url
 
 
 def test_only_under_debug(settings: Any) -> None:

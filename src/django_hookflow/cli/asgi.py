@@ -6,8 +6,12 @@ The project's ``ASGI_APPLICATION`` if the setting is there, else Django's. For d
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import signal
 import sys
+import threading
+from multiprocessing.process import BaseProcess
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +23,7 @@ from django.utils.module_loading import import_string
 
 from django_hookflow.conf import DEV_OVERRIDES, options
 
-__all__ = ["application", "let_deliveries_in", "show_logs"]
+__all__ = ["application", "end_with_reloader", "let_deliveries_in", "show_logs"]
 
 ROOT = "django_hookflow"
 
@@ -30,6 +34,7 @@ _THIS_MACHINE = (".localhost", "127.0.0.1", "[::1]")
 def _application() -> Any:
     developing = bool(os.environ.get(DEV_OVERRIDES)) and settings.DEBUG is True
     if developing:
+        end_with_reloader()
         let_deliveries_in()
     path = getattr(settings, "ASGI_APPLICATION", None)
     served = import_string(path.replace(":", ".")) if path else get_asgi_application()
@@ -39,6 +44,18 @@ def _application() -> Any:
     if settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
         return ASGIStaticFilesHandler(served)
     return served
+
+
+def end_with_reloader() -> None:
+    """End when the reloader that started this process was killed; nobody else would look."""
+    reloader = multiprocessing.parent_process()
+    if reloader is not None:
+        threading.Thread(target=_end_after, args=(reloader,), daemon=True).start()
+
+
+def _end_after(reloader: BaseProcess) -> None:
+    reloader.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def let_deliveries_in() -> None:

@@ -24,8 +24,9 @@ _POLL = 0.05
 class Children:
     """Processes of one terminal: ``with Children(terminal) as children: children.start(...)``.
 
-    Each leads a process group of its own: Ctrl-C reaches only this process, which then ends
-    them in order, and what a child started itself ends with it.
+    A child is a module that ``python -m`` can run, started by ``child``, which ends it if this
+    process is killed. Each leads a process group of its own: Ctrl-C reaches only this process,
+    which then ends them in order, and what a child started itself ends with it.
     """
 
     def __init__(self, terminal: Terminal) -> None:
@@ -41,13 +42,14 @@ class Children:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def start(self, name: str, style: str, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """Start a child whose lines are printed behind ``name``."""
+    def start(self, name: str, style: str, module: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start ``python -m MODULE ...``, whose lines are printed behind ``name``."""
         self._width = max(self._width, len(name))
         process = subprocess.Popen(  # noqa: S603  # our own modules, no shell
-            command,
+            [sys.executable, "-m", "django_hookflow.cli.child", *module],
             env=env,
-            stdin=subprocess.DEVNULL,
+            # Never written to. It ends when this process does, which is what the child looks at.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -87,6 +89,8 @@ class Children:
             # The group, though its leader may be gone: a reloader's child must not stay.
             _kill(process)
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
         for reader in self._readers:
             reader.join(1.0)
         self._processes.clear()

@@ -5,7 +5,8 @@ the processes started here are led to the local server.
 Another terminal is not: a shell there that calls .trigger() talks to the QStash of the settings,
 or says that a setting is missing. Trigger from the application (a view, the admin), or paste the
 line that is printed at the start ("export HOOKFLOW_DEV_OVERRIDES=...") into that terminal first.
-Nothing is written to disk, so nothing is left when this ends.
+Nothing is written to disk, so nothing is left when this ends; with --db FILE what was not delivered
+is there again the next time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib.util
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -24,7 +26,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.urls import NoReverseMatch, reverse
 
 from django_hookflow.cli.children import Children
-from django_hookflow.cli.local import HOST, Plan, make_plan
+from django_hookflow.cli.local import HOST, PUBLIC_TOKEN, Plan, make_plan
 from django_hookflow.cli.reading import MIGRATE, telling
 from django_hookflow.cli.stopping import StopSignals, stop_signals
 from django_hookflow.cli.terminal import Terminal
@@ -50,6 +52,12 @@ def add_arguments(parser: CommandParser) -> None:
         help="of the QStash server; the next free one if it is taken (default: %(default)s)",
     )
     add(
+        "--db",
+        type=Path,
+        metavar="FILE",
+        help="keep the QStash server's messages, log and dead letters in this file",
+    )
+    add(
         "--no-reload",
         action="store_false",
         dest="reload",
@@ -69,7 +77,10 @@ def handle(terminal: Terminal, **options: Any) -> None:
     with telling():
         _check_migrations()
     plan = make_plan(
-        port=options["port"], qstash_port=options["qstash_port"], reload=options["reload"]
+        port=options["port"],
+        qstash_port=options["qstash_port"],
+        reload=options["reload"],
+        db=options["db"],
     )
     # The children open their own connections; this process only waits from here on.
     connections.close_all()
@@ -162,7 +173,10 @@ def _welcome(plan: Plan) -> Iterator[str]:
     else:
         include = f'path("{conf.webhook_path.lstrip("/")}", include("django_hookflow.urls"))'
         yield f"No delivery can arrive: write {include} in your URLconf."
-    yield f"QStash       {plan.qstash_url}"
+    kept = f", kept in {plan.db}" if plan.db is not None else ""
+    yield f"QStash       {plan.qstash_url}{kept}"
+    secret = "" if plan.token == PUBLIC_TOKEN else " (with your QSTASH_TOKEN)"
+    yield f"Dead letters {plan.dead_letters_url}{secret}"
     if plan.domain != plan.app_url:
         yield f"Deliveries for {plan.domain} come to {plan.app_url}."
     yield "Another terminal (manage.py shell ...) talks to this QStash once you paste there:"

@@ -12,6 +12,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from django.apps import apps
 from django.conf import settings
@@ -44,6 +45,7 @@ class Plan:
     reload: bool
     token: str
     domain: str
+    db: Path | None = None
 
     @property
     def app_url(self) -> str:
@@ -98,10 +100,20 @@ class Plan:
             return f"$env:{DEV_OVERRIDES} = '{text}'"
         return f"export {DEV_OVERRIDES}={shlex.quote(text)}"
 
+    @property
+    def dead_letters_url(self) -> str:
+        """Where the messages are listed that were given up.
+
+        Complete for a browser, unless the token is the project's own: a secret is not printed.
+        """
+        url = f"{self.qstash_url}/v2/dlq"
+        return f"{url}?qstash_token={quote(PUBLIC_TOKEN)}" if self.token == PUBLIC_TOKEN else url
+
     def qstash_command(self) -> list[str]:
         """The local QStash server."""
-        command = [sys.executable, "-m", "django_hookflow.cli.local_qstash"]
-        command += ["--port", str(self.qstash_port)]
+        command = ["django_hookflow.cli.local_qstash", "--port", str(self.qstash_port)]
+        if self.db is not None:
+            command += ["--db", str(self.db)]
         command += ["--signing-key", PUBLIC_KEYS[0], "--next-signing-key", PUBLIC_KEYS[1]]
         if self.domain != self.app_url:
             command += ["--rewrite", f"{self.domain}={self.app_url}"]
@@ -109,7 +121,7 @@ class Plan:
 
     def app_command(self) -> list[str]:
         """The ASGI server."""
-        command = [sys.executable, "-m", "uvicorn", "django_hookflow.cli.asgi:application"]
+        command = ["uvicorn", "django_hookflow.cli.asgi:application"]
         command += ["--host", HOST, "--port", str(self.app_port), "--no-use-colors"]
         # A delivery that is cut short is taken up again when its lease has run out.
         command += ["--timeout-graceful-shutdown", "2"]
@@ -119,10 +131,10 @@ class Plan:
 
     def sweep_command(self) -> list[str]:
         """The sweeper."""
-        return [sys.executable, "-m", "django", "hookflow", "sweep", "--every", str(SWEEP_SECONDS)]
+        return ["django", "hookflow", "sweep", "--every", str(SWEEP_SECONDS)]
 
 
-def make_plan(*, port: int, qstash_port: int, reload: bool) -> Plan:
+def make_plan(*, port: int, qstash_port: int, reload: bool, db: Path | None = None) -> Plan:
     """Choose ports and settings; raises ``CommandError`` if the application's port is taken."""
     if not _is_free(port):
         raise CommandError(
@@ -136,6 +148,7 @@ def make_plan(*, port: int, qstash_port: int, reload: bool) -> Plan:
         reload=reload,
         token=token or PUBLIC_TOKEN,
         domain=domain or f"http://{HOST}:{port}",
+        db=db,
     )
 
 

@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 try:
     from django_hookflow.devserver.server import bind, serve, url_of
@@ -28,6 +29,7 @@ from django_hookflow.devserver.config import (
     Rewrite,
     parse_rewrite,
 )
+from django_hookflow.devserver.store import StoreError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             time_scale=options.time_scale,
             rewrites=tuple(options.rewrite),
             max_body=options.max_body,
+            db=options.db,
         )
     except ValueError as error:
         return _complain(str(error))
@@ -67,15 +70,21 @@ def _run(config: Config, host: str, port: int) -> int:
         sys.stdout.write(f"QStash-compatible server running at {url}\n")
         sys.stdout.flush()
 
+    service = Service(config)
+    try:
+        service.open()
+    except StoreError as error:
+        listener.close()
+        return _complain(str(error))
     with contextlib.suppress(KeyboardInterrupt):
-        serve(Service(config), listener, announce)
+        serve(service, listener, announce)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m django_hookflow.devserver",
-        description="A QStash-compatible server for development. Keeps everything in memory.",
+        description="A QStash-compatible server for development.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -87,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=1.0,
         metavar="N",
-        help="make the back-off between redeliveries N times as fast; delays are not touched",
+        help="make the back-off between redeliveries N times as fast; delays and the Retry-After "
+        "of a destination are not touched",
     )
     add("--token", default=DEFAULT_TOKEN, help="token that clients must show")
     add("--signing-key", default=DEFAULT_CURRENT_KEY, metavar="KEY", help="current signing key")
@@ -99,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FROM=TO",
         help="connect to TO for URLs under FROM; signatures and logs keep FROM; repeatable",
+    )
+    add(
+        "--db",
+        type=Path,
+        metavar="FILE",
+        help="keep messages, log and dead letters in an SQLite file, also when the server is "
+        "killed; without it they are in memory",
     )
     add("--max-body", type=int, default=1_048_576, metavar="BYTES",
         help="largest message (default: %(default)s)")  # fmt: skip

@@ -1,10 +1,13 @@
-"""Refusals, and the JSON that every answer of the API consists of."""
+"""Refusals, and the JSON that requests and answers of the API consist of."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from starlette.responses import JSONResponse
 
-__all__ = ["Refused", "error_answer"]
+__all__ = ["Refused", "error_answer", "parse_json"]
 
 
 class Refused(Exception):
@@ -14,6 +17,14 @@ class Refused(Exception):
         super().__init__(text)
         self.status = status
         self.text = text
+
+
+def parse_json(body: bytes) -> Any:
+    """The value that the body of a request is. Raises ``Refused`` if it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is not JSON") from None
 
 
 def error_answer(status: int, text: str) -> JSONResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from django_hookflow.devserver.answers import Refused, error_answer
+from django_hookflow.devserver.answers import Refused, error_answer, parse_json
 from django_hookflow.devserver.config import Config
+from django_hookflow.devserver.dlq import DLQ_ROUTES
 from django_hookflow.devserver.faults import PublishFault
-from django_hookflow.devserver.filters import read_filters, read_number
+from django_hookflow.devserver.filters import (
+    read_count,
+    read_filters,
+    read_number,
+    read_order,
+)
 from django_hookflow.devserver.publishing import read_destination, read_spec
 from django_hookflow.devserver.routing import Call, Endpoint, RawRoute
 from django_hookflow.devserver.service import Service
@@ -74,18 +79,20 @@ async def _publish(call: Call) -> Response:
     spec = read_spec(destination, headers, body, caller_ip=call.caller_ip, now=time.time())
     fault = call.service.faults.take_publish_fault()
     _fail(fault, accepted=False)
-    message_id, duplicate = call.service.publish(spec)
+    with call.service.accepting():
+        message_id, duplicate = call.service.publish(spec)
     _fail(fault, accepted=True)
     return JSONResponse(_receipt(message_id, duplicate), status_code=202 if duplicate else 200)
 
 
 async def _batch(call: Call) -> Response:
-    items = _json(await call.body(call.service.config.max_body * _BATCH_FACTOR))
+    items = parse_json(await call.body(call.service.config.max_body * _BATCH_FACTOR))
     if not isinstance(items, list):
         raise Refused(400, "a batch is an array of messages")
     fault = call.service.faults.take_publish_fault()
     _fail(fault, accepted=False)
-    answers = [_publish_item(call, item) for item in items]
+    with call.service.accepting():
+        answers = [_publish_item(call, item) for item in items]
     _fail(fault, accepted=True)
     return JSONResponse(answers)
 
@@ -143,15 +150,14 @@ async def _cancel_message(call: Call) -> Response:
 
 
 async def _cancel_messages(call: Call) -> Response:
-    query = call.query
     body = await call.body(call.service.config.max_body)
-    asked = _json(body) if body.strip() else {}
+    asked = parse_json(body) if body.strip() else {}
     ids = asked.get("messageIds") or [] if isinstance(asked, dict) else None
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         raise Refused(400, "the body is an object with a list of messageIds")
     # An empty list has always meant "all of them", and SDKs send it.
-    filters = read_filters([*query, *(("messageIds", one) for one in ids)], strict=True)
-    most = _last(query, "count")
+    filters = read_filters([*call.query, *(("messageIds", one) for one in ids)], strict=True)
+    most = call.last("count")
     count = call.service.cancel_matching(filters, read_number("count", most) if most else None)
     return JSONResponse({"cancelled": count})
 
@@ -165,17 +171,12 @@ async def _list_logs(call: Call) -> Response:
 
 
 def _events_page(call: Call, name: str, most: int) -> Response:
-    query = call.query
-    order = _last(query, "order") or "latestFirst"
-    if order not in ("latestFirst", "earliestFirst"):
-        raise Refused(400, "order is latestFirst or earliestFirst")
-    cursor = _last(query, "cursor")
-    count = read_number("count", _last(query, "count") or str(most))
+    cursor = call.last("cursor")
     page, following = call.service.events.page(
-        read_filters(query),
-        count=max(1, min(count, most)),
+        read_filters(call.query),
+        count=read_count(call.last("count"), most),
         cursor=read_number("cursor", cursor) if cursor else None,
-        newest_first=order == "latestFirst",
+        newest_first=read_order(call.last("order"), newest_first=True),
     )
     answer: dict[str, Any] = {name: [event.as_json() for event in page]}
     # Clients go on until there is no cursor; an empty one would not stop them.
@@ -193,17 +194,6 @@ async def _rotate_keys(call: Call) -> Response:
     return await _get_keys(call)
 
 
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refused(400, "the body is not JSON") from None
-
-
-def _last(query: list[tuple[str, str]], name: str) -> str:
-    return dict(query).get(name, "")
-
-
 # Trailing slashes are tolerated on collections, because official examples have them.
 _ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", r"publish/(?P<destination>.+)", _publish),
@@ -215,4 +205,5 @@ _ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", r"logs/?", _list_logs),
     ("GET", r"keys/?", _get_keys),
     ("POST", r"keys/rotate/?", _rotate_keys),
+    *DLQ_ROUTES,
 )

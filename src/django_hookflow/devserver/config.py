@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 __all__ = [
@@ -52,7 +53,9 @@ class Config:
 
     ``time_scale`` divides the waiting time between redeliveries, never a message's own delay.
     ``max_stored`` bounds the bodies kept in memory, ``max_waiting`` the messages not yet done;
-    beyond either, publishing is answered with 429. Raises ``ValueError`` for useless values.
+    beyond either, publishing is answered with 429. The dead letters are bounded in number, in
+    bytes and by their age; the oldest go first. ``db`` is the file in which everything is kept,
+    ``None`` keeps it in memory. Raises ``ValueError`` for useless values.
     """
 
     token: str = DEFAULT_TOKEN
@@ -67,6 +70,11 @@ class Config:
     max_stored: int = 268_435_456
     keep_finished: int = 5_000
     keep_seconds: float = 600.0
+    keep_dead: int = 10_000
+    keep_dead_bytes: int = 67_108_864
+    # As long as QStash does on its free plan: three days.
+    keep_dead_seconds: float = 259_200.0
+    db: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.time_scale < math.inf:

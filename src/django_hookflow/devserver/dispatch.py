@@ -18,11 +18,12 @@ from typing import Any
 
 from django_hookflow.core.durations import default_backoff, retry_after
 from django_hookflow.devserver.config import Config
+from django_hookflow.devserver.dead_letters import Answer
 from django_hookflow.devserver.delivery import Courier, Outcome
-from django_hookflow.devserver.events import EventLog, State
+from django_hookflow.devserver.events import State
 from django_hookflow.devserver.messages import Message, Phase, header_lists
 from django_hookflow.devserver.recent import Recent
-from django_hookflow.devserver.store import Store
+from django_hookflow.devserver.store import Store, StoreError
 
 __all__ = ["Delivery", "Dispatcher"]
 
@@ -55,10 +56,10 @@ class Delivery:
 class Dispatcher:
     """Delivers what is due, a bounded number at a time."""
 
-    def __init__(self, config: Config, store: Store, events: EventLog) -> None:
+    def __init__(self, config: Config, store: Store) -> None:
         self._config = config
         self._store = store
-        self._events = events
+        self._told = ""
         self._courier: Courier | None = None
         self._due: list[tuple[float, int, Message]] = []
         self._numbers = itertools.count()
@@ -68,8 +69,10 @@ class Dispatcher:
         self.deliveries: Recent[Delivery] = Recent(items=20_000, size=0)
 
     async def start(self, courier: Courier) -> None:
-        """Begin to deliver through ``courier``."""
+        """Begin to deliver through ``courier``, first what the store has from before."""
         self._courier = courier
+        for message in self._store.unfinished():
+            self.schedule(message, message.due)
         self._spawn(self._run())
 
     async def stop(self) -> None:
@@ -82,13 +85,15 @@ class Dispatcher:
 
     def schedule(self, message: Message, due: float) -> None:
         """Deliver ``message`` at Unix time ``due`` or as soon after as possible."""
+        message.due = due
         heapq.heappush(self._due, (due, next(self._numbers), message))
         self._changed.set()
 
     def cancel(self, message: Message) -> None:
         """Deliver no more; an attempt in flight is not cut off, and may still succeed."""
         message.cancel_requested = True
-        self._events.add(message, State.CANCEL_REQUESTED, time.time())
+        self._store.save(message)
+        self._store.log(message, State.CANCEL_REQUESTED, time.time())
 
     async def _run(self) -> None:
         while True:
@@ -101,6 +106,7 @@ class Dispatcher:
             if message.cancel_requested:
                 self._slots.release()
                 self._finish(message, State.CANCELED)
+                self._commit()
             else:
                 self._spawn(self._deliver(message))
 
@@ -117,11 +123,13 @@ class Dispatcher:
     async def _deliver(self, message: Message) -> None:
         try:
             message.phase = Phase.ACTIVE
-            self._events.add(message, State.ACTIVE, time.time())
+            self._store.log(message, State.ACTIVE, time.time())
+            self._commit()
             if message.duplicate:
                 message.duplicate = False
                 self._spawn(self._deliver_again(message))
             self._settle(message, await self._attempt(message))
+            self._commit()
         finally:
             self._slots.release()
 
@@ -154,30 +162,50 @@ class Dispatcher:
         if outcome.is_delivered:
             self._finish(message, State.DELIVERED, **_answer_details(outcome))
             return
-        self._events.add(message, State.ERROR, time.time(), **_answer_details(outcome))
+        self._store.log(message, State.ERROR, time.time(), **_answer_details(outcome))
         if outcome.is_final or message.retried >= message.spec.retries:
             self._finish(message, State.FAILED, **_answer_details(outcome))
+            self._bury(message, outcome)
             return
         due = time.time() + self._pause(message, outcome)
         message.phase = Phase.WAITING
         message.retried += 1
         if not message.cancel_requested:
-            self._events.add(message, State.RETRY, time.time(), nextDeliveryTime=int(due * 1000))
+            self._store.log(message, State.RETRY, time.time(), nextDeliveryTime=int(due * 1000))
         self.schedule(message, due)
+        self._store.save(message)
+
+    def _bury(self, message: Message, outcome: Outcome) -> None:
+        letter = self._store.bury(message, _answer(outcome), time.time())
+        told = "%s is a dead letter now, after attempt %d: GET /v2/dlq/%s shows it"
+        logger.warning(told, message.id, message.retried + 1, letter.id)
 
     def _pause(self, message: Message, outcome: Outcome) -> float:
         """Seconds until the next attempt: what the answer asks for, the message, or the default."""
-        seconds = retry_after(outcome.headers, datetime.now(timezone.utc))
-        if seconds is None and message.spec.retry_delay is not None:
-            seconds = message.spec.retry_delay.seconds(message.retried)
-        if seconds is None:
-            seconds = default_backoff(message.retried + 1)
-        return seconds / self._config.time_scale
+        asked = retry_after(outcome.headers, datetime.now(timezone.utc))
+        if asked is not None:
+            # As it is: a destination that says when it can be asked again means its own clock.
+            return asked
+        if message.spec.retry_delay is not None:
+            return message.spec.retry_delay.seconds(message.retried) / self._config.time_scale
+        return default_backoff(message.retried + 1) / self._config.time_scale
 
     def _finish(self, message: Message, state: State, **details: Any) -> None:
         now = time.time()
-        self._events.add(message, state, now, **details)
+        self._store.log(message, state, now, **details)
         self._store.finish(message, now)
+
+    def _commit(self) -> None:
+        try:
+            self._store.commit()
+        except StoreError as error:
+            # Delivering goes on: what is on disk is older then, so that after a restart messages
+            # are delivered again rather than not at all. Said once, not at every attempt.
+            if str(error) != self._told:
+                logger.error("%s; deliveries go on, but a restart may repeat them", error)
+            self._told = str(error)
+        else:
+            self._told = ""
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -197,6 +225,15 @@ def _answer_details(outcome: Outcome) -> dict[str, Any]:
         "responseBody": outcome.body.decode("utf-8", "replace"),
     }
     return details if outcome.error is None else {**details, "error": outcome.error}
+
+
+def _answer(outcome: Outcome) -> Answer:
+    return Answer(
+        status=outcome.status,
+        headers=header_lists(outcome.headers.multi_items()),
+        body=outcome.body,
+        error=outcome.error,
+    )
 
 
 def _report(delivery: Delivery) -> None:

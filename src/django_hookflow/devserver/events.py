@@ -12,9 +12,9 @@ from django_hookflow.devserver.filters import Filters
 from django_hookflow.devserver.messages import Message
 from django_hookflow.devserver.recent import Recent
 
-__all__ = ["Event", "EventLog", "State"]
+__all__ = ["MOST_EVENTS", "Event", "EventLog", "State"]
 
-_MOST_EVENTS = 10_000
+MOST_EVENTS = 10_000
 _MOST_BYTES = 33_554_432
 # Larger bodies are left out of the log; a message's own page shows them in full.
 _LARGEST_BODY = 4_096
@@ -59,23 +59,31 @@ class EventLog:
     """The last 10,000 entries, or fewer if they are large."""
 
     def __init__(self) -> None:
-        self._events: Recent[Event] = Recent(items=_MOST_EVENTS, size=_MOST_BYTES)
+        self._events: Recent[Event] = Recent(items=MOST_EVENTS, size=_MOST_BYTES)
         self._number = 0
 
-    def add(self, message: Message, state: State, at: float, **details: Any) -> None:
+    def add(self, message: Message, state: State, at: float, **details: Any) -> Event:
         """Log that ``message`` came into ``state`` at Unix time ``at`` (seconds)."""
-        self._number += 1
         facts = message.facts()
-        size = _ENTRY + len(details.get("responseBody", ""))
         body = message.spec.body
         if body and len(body) <= _LARGEST_BODY:
             facts["body"] = base64.b64encode(body).decode()
-            size += len(body)
-        self._events.append(
-            Event(number=self._number, time=int(at * 1000), state=state, facts=facts,
-                  details=details),
-            size=size,
-        )  # fmt: skip
+        event = Event(number=self._number + 1, time=int(at * 1000), state=state, facts=facts,
+                      details=details)  # fmt: skip
+        self.restore(event)
+        return event
+
+    def restore(self, event: Event) -> None:
+        """Take in an entry that was logged before; the next one is numbered after it."""
+        self._number = event.number
+        bodies = len(event.facts.get("body", "")) + len(event.details.get("responseBody", ""))
+        self._events.append(event, size=_ENTRY + bodies)
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest entry that is kept; of the next one if there is none."""
+        event = self._events.oldest
+        return self._number + 1 if event is None else event.number
 
     def snapshot(self) -> list[Event]:
         """All entries, oldest first; callable from any thread."""

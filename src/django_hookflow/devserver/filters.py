@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django_hookflow.devserver.answers import Refused
 
-__all__ = ["Filters", "read_filters", "read_number"]
+__all__ = ["Filters", "read_count", "read_filters", "read_number", "read_order"]
 
 # Query parameter -> field of a message or a log entry.
 _FIELDS = {
@@ -27,6 +27,8 @@ _FIELDS = {
     "flowControlKey": "flowControlKey",
     "state": "state",
 }
+# What only dead letters have.
+_DEAD_FIELDS = {"dlqId": "dlqId", "dlqIds": "dlqId", "responseStatus": "responseStatus"}
 _OTHERS = frozenset({"fromDate", "toDate", "count", "cursor", "order", "qstash_token"})
 _IN_PROGRESS = frozenset({"ACTIVE", "RETRY", "ERROR"})
 
@@ -58,21 +60,25 @@ class Filters:
         )
 
 
-def read_filters(query: Iterable[tuple[str, str]], *, strict: bool = False) -> Filters:
+def read_filters(
+    query: Iterable[tuple[str, str]], *, strict: bool = False, dead: bool = False
+) -> Filters:
     """Filters from query parameters, each repeated or with commas.
 
     Raises ``Refused`` for malformed dates and, if ``strict``, for unknown names: where the
-    filter decides what is cancelled, a misspelt one must not mean "everything".
+    filter decides what is cancelled, a misspelt one must not mean "everything". ``dead`` are
+    filters over dead letters.
     """
+    fields = {**_FIELDS, **_DEAD_FIELDS} if dead else _FIELDS
     wanted: dict[str, set[str]] = {}
     limits: dict[str, int] = {}
     for name, value in query:
         if name in ("fromDate", "toDate"):
             limits[name] = read_number(name, value)
-        elif name in _FIELDS:
+        elif name in fields:
             # A URL may contain commas of its own.
             values = [value] if name == "url" else value.split(",")
-            wanted.setdefault(_FIELDS[name], set()).update(filter(None, values))
+            wanted.setdefault(fields[name], set()).update(filter(None, values))
         elif strict and name not in _OTHERS:
             raise Refused(400, f"unknown filter {name!r}")
     return Filters(
@@ -87,6 +93,18 @@ def read_number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise Refused(400, f"{name} is not a number: {text[:40]!r}")
     return int(text)
+
+
+def read_count(text: str, most: int) -> int:
+    """How many items a page has: ``most`` if nothing is said, and never more."""
+    return max(1, min(read_number("count", text or str(most)), most))
+
+
+def read_order(text: str, *, newest_first: bool) -> bool:
+    """Whether the newest item comes first; ``newest_first`` if nothing is said."""
+    if text not in ("", "latestFirst", "earliestFirst"):
+        raise Refused(400, "order is latestFirst or earliestFirst")
+    return text == "latestFirst" if text else newest_first
 
 
 def _spelled(name: str, values: set[str]) -> frozenset[str]:

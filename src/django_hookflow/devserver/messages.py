@@ -12,7 +12,7 @@ from typing import Any
 
 from django_hookflow.core.expressions import RetryDelay
 
-__all__ = ["Message", "Phase", "Spec", "header_lists", "new_id"]
+__all__ = ["Message", "Phase", "Spec", "header_lists", "new_id", "readable"]
 
 # Letters and digits without those that look alike.
 _ID_LETTERS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -66,13 +66,15 @@ class Spec:
 class Message:
     """A message on its way; changed by the dispatcher only."""
 
-    __slots__ = ("cancel_requested", "duplicate", "id", "phase", "retried", "spec")
+    __slots__ = ("cancel_requested", "due", "duplicate", "id", "phase", "retried", "spec")
 
     def __init__(self, message_id: str, spec: Spec) -> None:
         self.id = message_id
         self.spec = spec
         self.phase = Phase.WAITING
         self.retried = 0
+        #: When the next delivery may happen: of the first one what ``spec`` says.
+        self.due = spec.due
         self.cancel_requested = False
         self.duplicate = False
 
@@ -102,11 +104,15 @@ class Message:
         answer = self.facts()
         answer["notBefore"] = int(spec.due * 1000)
         answer["createdAt"] = int(spec.created_at * 1000)
-        try:
-            answer["body"] = spec.body.decode()
-        except UnicodeDecodeError:
-            answer["bodyBase64"] = base64.b64encode(spec.body).decode()
-        return answer
+        return answer | readable("body", spec.body)
+
+
+def readable(name: str, body: bytes) -> dict[str, str]:
+    """The field ``name`` with the text of ``body``, or ``nameBase64`` if it is none."""
+    try:
+        return {name: body.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}Base64": base64.b64encode(body).decode()}
 
 
 def header_lists(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

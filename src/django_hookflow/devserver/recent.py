@@ -35,6 +35,12 @@ class Recent(Generic[T]):
             ):
                 self._size -= self._items.popleft()[1]
 
+    @property
+    def oldest(self) -> T | None:
+        """The item that goes next, if there is one."""
+        with self._lock:
+            return self._items[0][0] if self._items else None
+
     def snapshot(self) -> list[T]:
         """The items as they are now, oldest first."""
         with self._lock:

@@ -46,6 +46,10 @@ class Call:
         """The query parameters, decoded."""
         return parse_qsl(self.raw_query, keep_blank_values=True)
 
+    def last(self, name: str) -> str:
+        """The value of a query parameter, the last of several, or nothing."""
+        return dict(self.query).get(name, "")
+
     @property
     def caller_ip(self) -> str:
         """Who asks."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 
 import uvicorn
@@ -19,6 +21,7 @@ from django_hookflow.devserver.config import (
     Config,
     parse_rewrite,
 )
+from django_hookflow.devserver.dead_letters import DeadLetter
 from django_hookflow.devserver.dispatch import Delivery
 from django_hookflow.devserver.events import Event
 from django_hookflow.devserver.faults import PublishFault
@@ -34,7 +37,11 @@ _HEADER_BYTES = 131_072
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises ``OSError``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1_024)
+    listener = socket.create_server((host, port), family=family, backlog=1_024)
+    # asyncio does so only for sockets that name their protocol, and the ones that come of this
+    # do not: every answer on a kept connection would wait 40 ms for an acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url_of(listener: socket.socket) -> str:
@@ -52,7 +59,9 @@ class DevServer:
     """The server in a thread, for tests: ``with DevServer() as server: server.url``.
 
     ``rewrite`` maps URLs under which the application is known to where it listens;
-    ``time_scale`` shortens the back-off between redeliveries, never a message's delay.
+    ``time_scale`` shortens the back-off between redeliveries, never a message's delay nor what
+    a destination asks for by ``Retry-After``. ``db`` is a file that keeps messages, log and dead
+    letters for the next server on it; without one they are in memory.
     Everything here may be called from any thread while the server runs.
     """
 
@@ -66,6 +75,7 @@ class DevServer:
         next_key: str = DEFAULT_NEXT_KEY,
         rewrite: Mapping[str, str] | None = None,
         time_scale: float = 1.0,
+        db: str | os.PathLike[str] | None = None,
         config: Config | None = None,
     ) -> None:
         """Prepare a server; ``config`` replaces the settings after ``port``.
@@ -80,6 +90,7 @@ class DevServer:
                 current_key=current_key,
                 next_key=next_key,
                 time_scale=time_scale,
+                db=None if db is None else Path(db),
                 rewrites=tuple(parse_rewrite(f"{source}={target}") for source, target in rules),
             )
         )
@@ -89,7 +100,13 @@ class DevServer:
         self.url = ""
 
     def __enter__(self) -> DevServer:
+        """Start it. Raises ``StoreError`` if the file cannot be used, ``OSError`` for the port."""
         listener = bind(*self._address)
+        try:
+            self._service.open()
+        except BaseException:
+            listener.close()
+            raise
         self.url = url_of(listener)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._server.serve(sockets=[listener])),
@@ -136,6 +153,10 @@ class DevServer:
     def events(self) -> list[Event]:
         """The last log entries, oldest first."""
         return self._service.events.snapshot()
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The messages that were given up, oldest first."""
+        return self._service.store.dead_letters.snapshot()
 
     def wait_for(self, condition: Callable[[], object], *, timeout: float = 5.0) -> None:
         """Wait until ``condition()`` is true; raises ``TimeoutError`` after ``timeout`` seconds."""
