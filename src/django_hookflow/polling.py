@@ -77,11 +77,11 @@ class Polling:
             return True
         for run, wake in due:
             self._start(run, wake)
-        if not due:
-            await sync_to_async(self.runtime.journal.close_thread)()
-            await self._pause(0.0 if self.once and not self._busy else self.every)
-        elif len(self._busy) >= self.concurrency:
-            await self._pause(self.every)
+        if due and len(self._busy) < self.concurrency:
+            return True
+        # Not held while others work: of a small pool this could be the last one.
+        await sync_to_async(self.runtime.journal.close_thread)()
+        await self._pause(0.0 if self.once and not self._busy else self.every)
         return bool(due)
 
     def _due(self, free: int) -> list[tuple[UUID, int]]:

@@ -7,8 +7,11 @@ paths, so that importing the package touches no models.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from typing import Any, cast
@@ -21,8 +24,9 @@ from django_hookflow.conf import options
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.driver import Driver, Limits
+from django_hookflow.engine.events import Observer
 from django_hookflow.engine.leases import LeaseKeeper
-from django_hookflow.engine.time import SystemClock
+from django_hookflow.engine.time import Clock, SystemClock
 from django_hookflow.exceptions import ConfigurationError
 from django_hookflow.journals.base import Journal
 from django_hookflow.registry import registry
@@ -44,8 +48,44 @@ from django_hookflow.wakes import Wakes
 JOURNAL = "django_hookflow.journals.orm.OrmJournal"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a test puts in the place of this process's own; nothing keeps leases then."""
+
+    journal: Journal
+    wakes: Wakes
+    clock: Clock
+    observe: Observer
+
+
 class Runtime:
     """What this process runs workflows with."""
+
+    def __init__(self) -> None:
+        self._parts: Parts | None = None
+
+    @contextmanager
+    def replaced(self, parts: Parts) -> Iterator[None]:
+        """Run workflows with ``parts``, in the whole process, until the block is left.
+
+        Nothing needs to be set for that: no message leaves for QStash.
+        """
+        if self._parts is not None:
+            raise RuntimeError("the parts are replaced already")
+        own = vars(self).pop("journal", None)
+        self._parts, self.journal = parts, parts.journal
+        try:
+            yield
+        finally:
+            self._parts = None
+            del self.journal
+            if own is not None:
+                self.journal = own
+
+    @property
+    def sends(self) -> bool:
+        """Whether messages leave for QStash, so that its settings have to be there."""
+        return self._parts is None
 
     @cached_property
     def journal(self) -> Journal:
@@ -55,6 +95,8 @@ class Runtime:
     @property
     def transport(self) -> Transport:
         """The transport that the settings name."""
+        if self._parts is not None:
+            return self._parts.wakes.transport
         return _transport(options.transport)
 
     @property
@@ -65,6 +107,8 @@ class Runtime:
     @property
     def wakes(self) -> Wakes:
         """Sends wake-ups."""
+        if self._parts is not None:
+            return self._parts.wakes
         return Wakes(journal=self.journal, transport=self.transport, pool=_pool)
 
     @cached_property
@@ -80,6 +124,7 @@ class Runtime:
     @property
     def driver(self) -> Driver:
         """Delivers wake-ups."""
+        parts = self._parts
         return Driver(
             journal=self.journal,
             transport=self.transport,
@@ -87,9 +132,9 @@ class Runtime:
             codec=lambda: self.codec,
             limits=_limits,
             pool=_pool,
-            keeper=self.keeper,
-            clock=SystemClock(),
-            observe=log_event,
+            keeper=self.keeper if parts is None else None,
+            clock=SystemClock() if parts is None else parts.clock,
+            observe=log_event if parts is None else parts.observe,
             clients=self._clients,
         )
 
@@ -97,49 +142,51 @@ class Runtime:
     def _clients(self) -> CallClients:
         return CallClients()
 
+    # In all four `wakes` comes first: a wrong transport is told before anything is written.
+
     def trigger(self, workflow: Startable, start: Start) -> str:
         """See :meth:`django_hookflow.workflow.Workflow.trigger`."""
-        transition = prepare(workflow, start, self.codec)
+        wakes = self.wakes
+        transition = prepare(workflow, start, self.codec, sent=self.sends)
         stored = store(self.journal, transition)
         if stored is not None:
-            self._publish_after_commit([stored])
+            self.journal.on_commit(lambda: wakes.publish(stored))
         return transition.run_id
 
     async def atrigger(self, workflow: Startable, start: Start) -> str:
         """See :meth:`django_hookflow.workflow.Workflow.atrigger`."""
-        transition = prepare(workflow, start, self.codec)
+        wakes = self.wakes
+        transition = prepare(workflow, start, self.codec, sent=self.sends)
 
         def write() -> list[UUID]:
             stored = store(self.journal, transition)
-            return [] if stored is None else self._committed([stored])
+            return [] if stored is None else self._committed(wakes, [stored])
 
-        await self.wakes.apublish(*await sync_to_async(write)())
+        await wakes.apublish(*await sync_to_async(write)())
         return transition.run_id
 
     def trigger_many(self, workflow: Startable, items: Any) -> list[str]:
         """See :meth:`django_hookflow.workflow.Workflow.trigger_many`."""
-        transitions = prepare_many(workflow, items, self.codec)
-        self._publish_after_commit(store_many(self.journal, transitions))
+        wakes = self.wakes
+        transitions = prepare_many(workflow, items, self.codec, sent=self.sends)
+        stored = store_many(self.journal, transitions)
+        self.journal.on_commit(lambda: wakes.publish(*stored))
         return [transition.run_id for transition in transitions]
 
     async def atrigger_many(self, workflow: Startable, items: Any) -> list[str]:
         """See :meth:`django_hookflow.workflow.Workflow.atrigger_many`."""
-        transitions = prepare_many(workflow, items, self.codec)
+        wakes = self.wakes
+        transitions = prepare_many(workflow, items, self.codec, sent=self.sends)
 
         def write() -> list[UUID]:
-            return self._committed(store_many(self.journal, transitions))
+            return self._committed(wakes, store_many(self.journal, transitions))
 
-        await self.wakes.apublish(*await sync_to_async(write)())
+        await wakes.apublish(*await sync_to_async(write)())
         return [transition.run_id for transition in transitions]
 
-    def _publish_after_commit(self, runs: list[UUID]) -> None:
-        publish = self.wakes.publish
-        self.journal.on_commit(lambda: publish(*runs))
-
-    def _committed(self, runs: list[UUID]) -> list[UUID]:
+    def _committed(self, wakes: Wakes, runs: list[UUID]) -> list[UUID]:
         """``runs`` if they are committed; else nothing, and they are published when they are."""
-        publish = self.wakes.publish
-        return runs if committed_or_defer(self.journal, lambda: publish(*runs)) else []
+        return runs if committed_or_defer(self.journal, lambda: wakes.publish(*runs)) else []
 
 
 @lru_cache(maxsize=8)
@@ -200,11 +247,12 @@ def _limits() -> Limits:
 
 
 def _pool() -> ThreadPoolExecutor:
-    return _pool_of(options.threads)
+    # A fork has the parent's pool without its threads: what is given to that never runs.
+    return _pool_of(options.threads, os.getpid())
 
 
 @lru_cache(maxsize=4)
-def _pool_of(threads: int) -> ThreadPoolExecutor:
+def _pool_of(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hookflow-step")
 
 

@@ -49,17 +49,24 @@ class Startable(Protocol):
     version: str
 
 
-def prepare(workflow: Startable, start: Start, codec: ValueCodec) -> Trigger:
-    """The transition that starts the run; raises before anything is written."""
+def prepare(
+    workflow: Startable, start: Start, codec: ValueCodec, *, sent: bool = True
+) -> Trigger:
+    """The transition that starts the run; raises before anything is written.
+
+    ``sent`` tells that its wake-up leaves for QStash, which has to be configured then.
+    """
     refuse_in_body("starting a run", 'ctx.step.run("...", workflow.trigger, ...)')
-    _check_ready()
+    _check_ready(sent)
     return _transition(workflow, start, codec)
 
 
-def prepare_many(workflow: Startable, items: Any, codec: ValueCodec) -> list[Trigger]:
+def prepare_many(
+    workflow: Startable, items: Any, codec: ValueCodec, *, sent: bool = True
+) -> list[Trigger]:
     """The transitions of many runs, one for each item; an error names the item by its place."""
     refuse_in_body("starting runs", 'ctx.step.run("...", workflow.trigger_many, ...)')
-    _check_ready()
+    _check_ready(sent)
     if isinstance(items, (str, bytes, Mapping, Start)) or not isinstance(items, Iterable):
         raise TypeError(
             f"trigger_many takes a list of data, or of Start(...), not {type(items).__name__}; "
@@ -161,13 +168,14 @@ def committed_or_defer(journal: Journal, publish: Callable[[], None]) -> bool:
     return state["committed"]
 
 
-def _check_ready() -> None:
+def _check_ready(sent: bool) -> None:
     """Settings first: nothing is written when the wake-up could not be sent anywhere."""
     if not apps.is_installed("django_hookflow"):
         raise ConfigurationError(
             'django_hookflow is not installed: add "django_hookflow" to INSTALLED_APPS'
         )
-    _ = options.token, options.webhook_url, options.qstash_url, options.qstash_retries
+    if sent:
+        _ = options.token, options.webhook_url, options.qstash_url, options.qstash_retries
     _ = options.max_delay, options.publish_timeout
 
 

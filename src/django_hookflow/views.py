@@ -24,6 +24,7 @@ from django_hookflow.conf import options
 from django_hookflow.core.messages import (
     MAX_BODY_BYTES,
     Newer,
+    Ping,
     SweepOrder,
     Unknown,
     Wake,
@@ -33,6 +34,7 @@ from django_hookflow.engine.driver import Answer
 from django_hookflow.engine.scheduler import StopSign
 from django_hookflow.exceptions import ConfigurationError, SignatureError
 from django_hookflow.runtime import runtime
+from django_hookflow.shutdown import shutdown
 from django_hookflow.transports.keys import KeysUnavailable
 
 logger = logging.getLogger("django_hookflow.webhook")
@@ -47,6 +49,8 @@ UNSIGNED = Answer(status=401, note="")
 NO_KEYS = Answer(status=503, note="signing keys are not to be had", retry_after=30)
 NEWER = Answer(status=503, note="message of a newer version", retry_after=30)
 NOT_OURS = Answer(status=489, note="no message of ours")
+ENDING = Answer(status=503, note="this process is ending", retry_after=1)
+PONG = Answer(status=200, note="pong")
 
 
 async def webhook(request: HttpRequest) -> HttpResponse:
@@ -105,17 +109,32 @@ async def _answer(body: bytes, *, lasting_loop: bool) -> Answer:
         return NOT_OURS
     if isinstance(message, Newer):
         return NEWER
+    if isinstance(message, Ping):
+        return PONG  # nothing else: it says that deliveries arrive, not that the database is there
     if isinstance(message, SweepOrder):
         return await _outlive(_sweep(lasting_loop), StopSign(), lasting_loop)
     assert isinstance(message, Wake)
+    await _watch(lasting_loop)
+    if shutdown.ending:
+        return ENDING
     stop = StopSign()
     deliver = _deliver(message.run, message.number, stop, lasting_loop)
     return await _outlive(deliver, stop, lasting_loop)
 
 
+async def _watch(lasting_loop: bool) -> None:
+    """Notice SIGTERM, which only the main thread can: the loop's, or a sync worker's own."""
+    if lasting_loop:
+        shutdown.watch()
+    elif not shutdown.watching:
+        await sync_to_async(shutdown.watch)()
+
+
 async def _deliver(run: UUID, wake: int, stop: StopSign, lasting_loop: bool) -> Answer:
-    answer = await runtime.driver.deliver(run, wake, stop=stop, lasting_loop=lasting_loop)
-    await runtime.wakes.share(lasting_loop=lasting_loop)
+    with shutdown.telling(stop.stop):
+        answer = await runtime.driver.deliver(run, wake, stop=stop, lasting_loop=lasting_loop)
+    if not stop.stopped:
+        await runtime.wakes.share(lasting_loop=lasting_loop, delivering=True)
     return answer
 
 

@@ -75,11 +75,15 @@ class Wakes:
         if await self._apublish(runs, lasting_loop=True) == len(runs):
             await self.share()
 
-    async def share(self, *, lasting_loop: bool = True) -> None:
-        """Look after other runs if it is this process's turn."""
+    async def share(self, *, lasting_loop: bool = True, delivering: bool = False) -> None:
+        """Look after other runs if it is this process's turn.
+
+        ``delivering`` tells that the thread is a delivery's own, whose connection need not be
+        kept while messages are sent.
+        """
         if _turn.take():
             others = await sync_to_async(self._others)()
-            await self._apublish(others, lasting_loop=lasting_loop)
+            await self._apublish(others, lasting_loop=lasting_loop, delivering=delivering)
 
     def _others(self) -> list[UUID]:
         try:
@@ -100,7 +104,7 @@ class Wakes:
     async def asweep(self, *, lasting_loop: bool) -> tuple[int, int]:
         """:meth:`sweep` from a delivery."""
         runs = await sync_to_async(find_work)(self.journal)
-        sent = await self._apublish(runs, lasting_loop=lasting_loop)
+        sent = await self._apublish(runs, lasting_loop=lasting_loop, delivering=True)
         await sync_to_async(self.journal.mark)(SWEEP_MARK)
         return sent, len(runs) - sent
 
@@ -117,8 +121,12 @@ class Wakes:
                 return start
         return len(runs)
 
-    async def _apublish(self, runs: Sequence[UUID], *, lasting_loop: bool) -> int:
+    async def _apublish(
+        self, runs: Sequence[UUID], *, lasting_loop: bool, delivering: bool = False
+    ) -> int:
         hops = Hops(self.journal, self.pool)
+        if delivering:
+            await hops.prepare()
         for start in range(0, len(runs), BATCH):
             batch = runs[start : start + BATCH]
             try:

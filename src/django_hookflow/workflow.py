@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
 
 from django.apps import apps
 
+from django_hookflow.conf import options
 from django_hookflow.core.hints import hint_of
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
@@ -61,8 +62,8 @@ class Workflow(Generic[R]):
     def runs(self) -> QuerySet[WorkflowRun]:
         """Its runs."""
         model = apps.get_model("django_hookflow", "WorkflowRun")
-        runs: QuerySet[WorkflowRun] = model._default_manager.filter(workflow_id=self.workflow_id)
-        return runs
+        runs: QuerySet[WorkflowRun] = model._default_manager.using(options.database)
+        return runs.filter(workflow_id=self.workflow_id)
 
     def trigger(
         self,

@@ -23,10 +23,11 @@ def ledger(note=""):
 
 
 def marker(name):
-    """A file that is made once: whether this call made it."""
+    """A file that is made once, with the process's number: whether this call made it."""
     path = Path(os.environ["HOOKFLOW_LEDGER"] + "." + name)
     try:
-        path.touch(exist_ok=False)
+        with path.open("x") as made:
+            made.write(str(os.getpid()))
     except FileExistsError:
         return False
     return True
@@ -45,7 +46,7 @@ async def awork(seconds=0.01):
 @workflow(workflow_id="e2e.sync")
 def steps_sync(ctx):
     for n in range(ctx.data["steps"]):
-        ctx.step.run(f"step-{n}", work)
+        ctx.step.run(f"step-{n}", work, ctx.data.get("seconds", 0.01))
     for _ in range(ctx.data.get("sleeps", 0)):
         ctx.step.sleep("nap", 0.1)
     return "done"
@@ -54,7 +55,7 @@ def steps_sync(ctx):
 @workflow(workflow_id="e2e.async")
 async def steps_async(ctx):
     for n in range(ctx.data["steps"]):
-        await ctx.step.run(f"step-{n}", awork)
+        await ctx.step.run(f"step-{n}", awork, ctx.data.get("seconds", 0.01))
     for _ in range(ctx.data.get("sleeps", 0)):
         await ctx.step.sleep("nap", 0.1)
     return "done"
@@ -91,7 +92,6 @@ def stop_once():
     """This process is stopped past its lease; then it goes on and tries to record."""
     ledger(str(os.getpid()))
     if marker("stopped"):
-        Path(os.environ["HOOKFLOW_LEDGER"] + ".pid").write_text(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGSTOP)
     return os.getpid()
 
@@ -139,4 +139,72 @@ def long_sync(ctx):
 @workflow(workflow_id="e2e.long.async")
 async def long_async(ctx):
     await ctx.step.run("long", work, ctx.data["seconds"])
+    return "done"
+
+
+def read_rows(alias):
+    """A ``def`` step that reads, and then takes a while for something else."""
+    ledger()
+    count = Effect.objects.using(alias).filter(run_id=current_step().run_id).count()
+    time.sleep(0.05)
+    return count
+
+
+@workflow(workflow_id="e2e.connections")
+async def uses_connections(ctx):
+    alias = ctx.data["alias"]
+    await ctx.step.run("wait", awork, 0.3)
+    await ctx.step.run("read", read_rows, alias)
+    await asyncio.gather(
+        ctx.step.run("left", read_rows, alias),
+        ctx.step.run("right", read_rows, alias),
+        ctx.step.run("beside", awork, 0.3),
+    )
+    await ctx.step.atomic("book", book, alias)
+    await ctx.step.sleep("nap", 0.1)
+    await ctx.step.run("after", awork, 0.05)
+    return "done"
+
+
+@workflow(workflow_id="e2e.connections.sync")
+def uses_connections_sync(ctx):
+    alias = ctx.data["alias"]
+    ctx.step.run("wait", work, 0.1)
+    ctx.step.run("read", read_rows, alias)
+    ctx.step.atomic("book", book, alias)
+    ctx.step.sleep("nap", 0.1)
+    ctx.step.run("after", awork, 0.05)
+    return "done"
+
+
+@workflow(workflow_id="e2e.toolong.sync")
+def too_long_sync(ctx):
+    ctx.step.run("before", work)
+    ctx.step.run("endless", work, 600)
+
+
+@workflow(workflow_id="e2e.toolong.async")
+async def too_long_async(ctx):
+    await ctx.step.run("before", awork)
+    await ctx.step.run("endless", awork, 600)
+
+
+@workflow(workflow_id="e2e.everything.sync")
+def everything_sync(ctx):
+    """What keeps something open: a call, a step with a timeout, steps side by side, a wait."""
+    ctx.step.call("ask", ctx.data["url"], raise_for_status=False)
+    ctx.step.options(timeout=5).run("bounded", work)
+    ctx.step.run("async", awork)
+    ctx.step.sleep("nap", 0.1)
+    ctx.step.run("last", work)
+    return "done"
+
+
+@workflow(workflow_id="e2e.everything.async")
+async def everything_async(ctx):
+    await ctx.step.call("ask", ctx.data["url"], raise_for_status=False)
+    await asyncio.gather(ctx.step.run("bounded", work), ctx.step.run("beside", work))
+    await ctx.step.run("async", awork)
+    await ctx.step.sleep("nap", 0.1)
+    await ctx.step.run("last", work)
     return "done"

@@ -10,16 +10,55 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from django.test import override_settings
 
+from django_hookflow.devserver.config import Config, parse_rewrite
 from django_hookflow.devserver.server import DevServer
 from django_hookflow.registry import registry
 
 DOMAIN = "https://app.example"
 WEBHOOK = f"{DOMAIN}/hookflow/"
+
+#: The servers that deliveries are tried under. All but the first have a master process that
+#: replaces a worker that died.
+SERVERS: dict[str, tuple[str, ...]] = {
+    "uvicorn": ("uvicorn",),
+    # A stopped process is a test's doing: its master is to leave it alone.
+    "uvicorn-2": ("uvicorn", "--workers", "2", "--timeout-worker-healthcheck", "60"),
+    "gunicorn-sync": ("gunicorn", "--workers", "2"),
+    "gunicorn-gthread": (
+        *("gunicorn", "--workers", "2", "--worker-class", "gthread", "--threads", "4"),
+    ),
+    "gunicorn-asgi": ("gunicorn", "--workers", "2", "--worker-class", "asgi"),
+}
+
+
+def chosen_servers() -> list[str]:
+    """``HOOKFLOW_TEST_SERVERS``: ``all``, or names with commas; without it the first one."""
+    named = os.environ.get("HOOKFLOW_TEST_SERVERS", "uvicorn")
+    chosen = list(SERVERS) if named == "all" else named.split(",")
+    if unknown := set(chosen) - set(SERVERS):
+        raise SystemExit(f"HOOKFLOW_TEST_SERVERS={named}: {unknown} is none of {list(SERVERS)}")
+    return chosen
+
+
+def server_command(server: str, port: int, *options: str) -> list[str]:
+    """What starts that kind of server over the tests' project."""
+    name, *arguments = SERVERS[server]
+    colour = "wsgi" if server in ("gunicorn-sync", "gunicorn-gthread") else "asgi"
+    where = {
+        "uvicorn": ("--port", str(port), "--no-access-log"),
+        "gunicorn": ("--bind", f"127.0.0.1:{port}"),
+    }
+    return [
+        *(sys.executable, "-m", name, f"tests.e2e.servers:{colour}"),
+        *(*where[name], "--log-level", "warning", *arguments, *options),
+    ]
 
 
 def free_port() -> int:
@@ -31,13 +70,16 @@ def free_port() -> int:
 class Deployment:
     """A devserver, and web servers that can be killed and started again on their ports."""
 
-    def __init__(self, folder: Path, alias: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, alias: str, *, concurrency: int = 100, **environment: str
+    ) -> None:
         self.ledger = folder / "ledger"
         self.ledger.touch()
         self.folder = folder
         self.port = free_port()
+        rewrite = parse_rewrite(f"{DOMAIN}=http://127.0.0.1:{self.port}")
         self.devserver = DevServer(
-            rewrite={DOMAIN: f"http://127.0.0.1:{self.port}"}, time_scale=2.5
+            config=Config(rewrites=(rewrite,), time_scale=2.5, concurrency=concurrency)
         )
         self.servers: list[subprocess.Popen[bytes]] = []
         self._alias = alias
@@ -49,9 +91,9 @@ class Deployment:
 
     def __exit__(self, *error: Any) -> None:
         for server in self.servers:
-            if server.poll() is None:
-                server.send_signal(signal.SIGCONT)
-                server.kill()
+            with suppress(ProcessLookupError):  # all have ended, or it has no group of its own
+                os.killpg(server.pid, signal.SIGKILL)
+            server.kill()
             server.wait()
         self.devserver.__exit__(None, None, None)
 
@@ -80,24 +122,46 @@ class Deployment:
             **self._extra,
         }
 
-    def serve(self, *, port: int | None = None, server: str = "uvicorn") -> Any:
+    def serve(
+        self, *, port: int | None = None, server: str = "uvicorn", options: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         """Start a web server and wait until it listens."""
         port = port or self.port
-        commands = {
-            "uvicorn": ["uvicorn", "tests.e2e.servers:asgi", "--port", str(port), "--no-access-log",
-                        "--log-level", "warning"],
-            "gunicorn": ["gunicorn", "tests.e2e.servers:wsgi", "--bind", f"127.0.0.1:{port}",
-                         "--workers", "2", "--log-level", "warning"],
-        }  # fmt: skip
         with (self.folder / f"server-{len(self.servers)}.log").open("wb") as log:
+            # A group of its own, so that its workers can be ended with it.
             process = subprocess.Popen(
-                [sys.executable, "-m", *commands[server]],
-                env=self.environment, stdout=log, stderr=subprocess.STDOUT,
+                server_command(server, port, *options), env=self.environment,
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.servers.append(process)
-        wait_until(lambda: listens(port) or process.poll() is not None, 20)
+        wait_until(lambda: listens(port) or process.poll() is not None, 30)
         assert process.poll() is None, self.logs()
         return process
+
+    def bury(self, marker: Path) -> int:
+        """Wait until the process that wrote its number into ``marker`` is dead; its number."""
+        wait_until(lambda: marker.exists() and marker.read_text(), 30, self.logs)
+        victim = int(marker.read_text())
+        wait_until(lambda: self._ended(victim), 20, self.logs)
+        return victim
+
+    def revive(self, victim: int, *, server: str = "uvicorn") -> None:
+        """Have somebody in the place of ``victim``, which is dead.
+
+        A master replaces its worker by itself; a server of one process is started again.
+        """
+        if self.servers[-1].pid == victim:
+            assert self.servers[-1].returncode == -signal.SIGKILL
+            self.serve(server=server)
+
+    def _ended(self, pid: int) -> bool:
+        if self.servers[-1].pid == pid:
+            return self.servers[-1].poll() is not None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True  # and its master knows
+        return False
 
     def trigger(
         self,

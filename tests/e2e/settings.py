@@ -1,6 +1,7 @@
 """Settings of the server processes that end-to-end tests start: all of hookflow's own come
 from the environment, as they would on a host."""
 
+import json
 import os
 
 from tests.settings import *  # noqa: F403
@@ -27,3 +28,10 @@ LOGGING = {
         }
     },
 }
+
+# What a test gives one deployment: changes of the journal's database, and other settings.
+_database = DATABASES[os.environ.get("DJANGO_HOOKFLOW_DATABASE", "default")]  # noqa: F405
+_changes = json.loads(os.environ.get("HOOKFLOW_E2E_DATABASE", "{}"))
+_changes["OPTIONS"] = {**_database.get("OPTIONS", {}), **_changes.get("OPTIONS", {})}
+_database.update(_changes)
+globals().update(json.loads(os.environ.get("HOOKFLOW_E2E_SETTINGS", "{}")))

@@ -291,7 +291,8 @@ class _Delivery:
         ending = self._ending(run, workflow, end)
         if isinstance(end, Threw) and isinstance(ending, ErrorRecord):
             ending = replace(ending, uncaught=scheduler.uncaught(end.error))
-        return await self._finish(run, fence, ending)
+        raised = end.error if isinstance(end, Threw) else None
+        return await self._finish(run, fence, ending, raised)
 
     def _ending(
         self, run: RunView, workflow: Runnable, end: Union[Returned, Threw]
@@ -308,7 +309,13 @@ class _Delivery:
         except SerializationError as error:
             return run_error(error)
 
-    async def _finish(self, run: RunView, fence: Fence, ending: Union[str, ErrorRecord]) -> Answer:
+    async def _finish(
+        self,
+        run: RunView,
+        fence: Fence,
+        ending: Union[str, ErrorRecord],
+        raised: Union[BaseException, None],
+    ) -> Answer:
         failed = isinstance(ending, ErrorRecord)
         finish = Finish(
             fence=fence,
@@ -322,7 +329,9 @@ class _Delivery:
             return Answer(status=200, note="paused")
         message = ending.message if isinstance(ending, ErrorRecord) else ""
         self.driver.observe(
-            events.RunEnded(**_names(run), status=str(finish.status), message=message)
+            events.RunEnded(
+                **_names(run), status=str(finish.status), message=message, raised=raised
+            )
         )
         return DONE
 

@@ -36,7 +36,7 @@ class StepStarted(EngineEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecorded(EngineEvent):
-    """An outcome is committed; ``seconds`` is the attempt's duration."""
+    """An outcome is committed; ``seconds`` is the attempt's duration, ``raised`` its error."""
 
     key: str
     kind: str
@@ -44,6 +44,7 @@ class StepRecorded(EngineEvent):
     failed: bool
     seconds: float
     message: str = ""
+    raised: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class StepWillRetry(EngineEvent):
     attempt: int
     delay: float
     message: str
+    raised: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +69,11 @@ class RunSuspended(EngineEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded(EngineEvent):
-    """The run is over."""
+    """The run is over; ``raised`` is what came out of the body, if something did."""
 
     status: str
     message: str = ""
+    raised: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

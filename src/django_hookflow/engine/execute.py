@@ -83,7 +83,7 @@ class Executor:
     async def unit(self, job: Job, *, alone: bool) -> UnitEnd:
         """Execute and record one attempt; ``alone`` keeps ``def`` code on the own thread."""
         started = self.stopwatch.elapsed()
-        job.began = self.stopwatch.now()
+        job.began, job.raised = self.stopwatch.now(), None
         try:
             committed, delay, message = await self._attempt(job, alone=alone)
         except (Fenced, JournalUnavailable, asyncio.CancelledError) as error:
@@ -155,7 +155,7 @@ class Executor:
             return self.hops.journal.guard(bound)
 
         if timeout is None:
-            hop = self.hops.own if alone else self.hops.side
+            hop = self.hops.slowly if alone else self.hops.side
             return await hop(catching, call)
         if not self.hops.pinned:
             return await self._on_thread(call, timeout)
@@ -242,7 +242,7 @@ class Executor:
     async def _record_failure(
         self, job: Job, error: BaseException
     ) -> tuple[Committed, float | None, str]:
-        attempt = job.attempt + 1
+        attempt, job.raised = job.attempt + 1, error
         kept = self._kept_answer(job, error, attempt)
         if isinstance(kept, Raised):
             error = kept.error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, Union
 
@@ -18,26 +18,52 @@ from django_hookflow.journals.base import Journal
 
 T = TypeVar("T")
 
+#: Connecting costs some 8 ms on PostgreSQL: waiting as long as this is worth it.
+RELEASE_AFTER = 0.1
+
 
 class Hops:
     """Bridges of one delivery.
 
     ``pool`` gives the executor for ``def`` steps that run side by side; ``pinned`` tells
     that nothing may leave the workflow's own thread (an open transaction of a test).
+    ``release_after`` is how many seconds of waiting make it worth giving the own thread's
+    connection back: 0 with a pool of connections, ``None`` where the thread, and with it
+    the connection, is somebody else's.
     """
 
     def __init__(self, journal: Journal, pool: Callable[[], ThreadPoolExecutor]) -> None:
         self.journal = journal
         self._pool = pool
         self.pinned = False
+        self.release_after: Union[float, None] = None
 
     async def prepare(self) -> None:
-        """Find out whether this delivery is pinned to its thread."""
+        """The thread is this delivery's own; find out whether the delivery is pinned to it."""
         self.pinned = await self.own(self.journal.pinned)
+        if not self.pinned:
+            self.release_after = 0.0 if self.journal.pooled() else RELEASE_AFTER
 
     async def own(self, fn: Callable[..., T], *args: Any) -> T:
         """Call on the workflow's own thread."""
         return await sync_to_async(fn, thread_sensitive=True)(*args)
+
+    async def slowly(self, fn: Callable[..., T], *args: Any) -> T:
+        """:meth:`own` for what may take its time: a pool's connection is given back first."""
+        return await self.own(self._released if self.release_after == 0 else _call, fn, *args)
+
+    async def meanwhile(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Await something that needs no database; its connection is given back if that lasts."""
+        if self.release_after is None:
+            return await waiting
+        task = asyncio.ensure_future(waiting)
+        try:
+            await asyncio.wait({task}, timeout=self.release_after)
+            if not task.done():
+                await self.own(self.journal.close_thread)
+            return await task
+        finally:
+            task.cancel()
 
     async def side(self, fn: Callable[..., T], *args: Any) -> T:
         """Call on the pool, closing the thread's connections afterwards."""
@@ -47,11 +73,19 @@ class Hops:
             fn, *args
         )
 
+    def _released(self, fn: Callable[..., T], *args: Any) -> T:
+        self.journal.close_thread()
+        return fn(*args)
+
     def _closing(self, fn: Callable[..., T], *args: Any) -> T:
         try:
             return fn(*args)
         finally:
             self.journal.close_thread()
+
+
+def _call(fn: Callable[..., T], *args: Any) -> T:
+    return fn(*args)
 
 
 class Raised:

@@ -68,6 +68,8 @@ class LeaseKeeper:
         try:
             while self._wait():
                 self._beat()
+                # The next beat is far away: a connection kept until then is one of a pool's few.
+                self._journal.close_thread()
         finally:
             self._journal.close_thread()
 

@@ -73,7 +73,7 @@ class Job:
 
     ``attempt`` counts the attempts that have ended; ``not_before`` is the journal's time at
     which the next may begin, ``began`` that at which the present one did,
-    ``started`` the same by ``time.monotonic()``.
+    ``started`` the same by ``time.monotonic()``; ``raised`` is what the last attempt raised.
     """
 
     plan: Plan
@@ -86,6 +86,7 @@ class Job:
     not_before: datetime | None = None
     began: datetime | None = None
     started: float = 0.0
+    raised: Union[BaseException, None] = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -48,9 +48,9 @@ async def apublish_owed(
         return
     messages = [wake_message(each, max_delay) for each in owed]
     if lasting_loop:
-        await transport.apublish(*messages)
+        await hops.meanwhile(transport.apublish(*messages))
     else:
-        await hops.own(transport.publish, *messages)
+        await hops.slowly(transport.publish, *messages)
     await hops.own(hops.journal.published_many, {each.run: each.number for each in owed})
 
 

@@ -54,8 +54,6 @@ IN_PLACE = 5.0
 USUAL_STEP = 5.0
 #: A timer this close to its time is awaited if an earlier delivery wrote it down.
 EARLY = 2.0
-#: After so long of waiting the database connection is given back.
-RELEASE_AFTER = 0.1
 #: So many deaths without an outcome in between, and a run is blocked.
 MAX_DEATHS = 5
 
@@ -353,14 +351,15 @@ class Scheduler:
         if self._stop.stopped and not busy:
             return
         event.clear()
-        held = self.executor.hops.pinned or self._units.on_own_thread
-        if not held and (seconds is None or seconds > RELEASE_AFTER):
-            await self._clock.wait(event, RELEASE_AFTER, busy=busy)
+        after = None if self._units.on_own_thread else self.executor.hops.release_after
+        if after is not None and (seconds is None or seconds > after):
+            if after:
+                await self._clock.wait(event, after, busy=busy)
             if event.is_set():
                 return
             close = self.executor.hops.journal.close_thread
             await self.executor.hops.own(close, self._units.since)
-            seconds = None if seconds is None else seconds - RELEASE_AFTER
+            seconds = None if seconds is None else seconds - after
         await self._clock.wait(event, seconds, busy=busy)
 
     # --- suspending
@@ -371,7 +370,9 @@ class Scheduler:
     def _death_notice(self, job: Job) -> str:
         return (
             f"the process died {self.run.deaths} times without recording anything; "
-            f"the next step would be {job.key!r}"
+            f"the next step would be {job.key!r}. If it takes longer than the web server's "
+            "timeout (gunicorn's --timeout ends sync workers, by default after 30 s), raise that "
+            "or split the step; else find what kills the process, such as too little memory"
         )
 
     async def _suspend(self, due: Union[datetime, timedelta], *, blocked: str = "") -> None:

@@ -42,6 +42,7 @@ class Teller:
                 failed=entry.status is StepStatus.FAILED,
                 seconds=end.seconds,
                 message=entry.error.message if entry.error else "",
+                raised=end.job.raised if entry.error else None,
             )
         )
 
@@ -56,6 +57,7 @@ class Teller:
                 attempt=entry.attempt,
                 delay=end.delay,
                 message=end.message,
+                raised=end.job.raised,
             )
         )
 

@@ -23,6 +23,7 @@ class Units:
         self._executor = executor
         self._progress = progress
         self._running: dict[asyncio.Task[UnitEnd], Job] = {}
+        self._own: set[asyncio.Task[UnitEnd]] = set()
         self.ends: deque[UnitEnd] = deque()
 
     @property
@@ -32,8 +33,8 @@ class Units:
 
     @property
     def on_own_thread(self) -> bool:
-        """Whether one of them may be using the workflow's own thread and its connection."""
-        return any(needs_thread(job) for job in self._running.values())
+        """Whether one of them has the workflow's own thread, and with it its connection."""
+        return bool(self._own)
 
     @property
     def threads(self) -> int:
@@ -50,10 +51,13 @@ class Units:
         job.started = time.monotonic()
         unit = asyncio.ensure_future(self._executor.unit(job, alone=alone))
         self._running[unit] = job
+        if alone and needs_thread(job) and job.plan.timeout is None:
+            self._own.add(unit)
         unit.add_done_callback(self._ended)
 
     def _ended(self, unit: asyncio.Task[UnitEnd]) -> None:
         self._running.pop(unit, None)
+        self._own.discard(unit)
         if unit.cancelled():
             self.ends.append(Broken(error=asyncio.CancelledError()))
         elif (error := unit.exception()) is not None:

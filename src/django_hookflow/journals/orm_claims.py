@@ -28,7 +28,29 @@ EARLY = timedelta(seconds=2)
 
 
 def claim(tx: Transactions, transition: Claim) -> Union[Claimed, NotClaimed]:
-    return tx.run("claim", partial(_claim, tx, transition))
+    made: list[Claimed] = []
+
+    def body() -> Union[Claimed, None]:
+        answer = _claim(tx, transition)
+        if isinstance(answer, NotClaimed):
+            return None
+        made.append(answer)
+        return answer
+
+    return tx.run("claim", body, landed=partial(_ours, tx, made)) or NotClaimed()
+
+
+def _ours(tx: Transactions, made: list[Claimed]) -> Union[Claimed, None]:
+    """Which of our claims of unknown outcome the row holds, if one.
+
+    Without this look the run would stand still until its lease, which nobody holds, ran out.
+    """
+    row = read_run(tx.alias, made[0].run.id, datetime.min)
+    held = row is not None and (row["epoch"], row["lease_until"])
+    # Somebody else's claim has another epoch, or replaced a state in which ours was not
+    # committed: then its lease ends at another microsecond.
+    mine = (claimed for claimed in made if (claimed.run.epoch, claimed.run.lease_until) == held)
+    return next(mine, None)
 
 
 def _claim(tx: Transactions, transition: Claim) -> Union[Claimed, NotClaimed]:

@@ -63,7 +63,13 @@ def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
     if isinstance(transition, Atomic):
         work = _Work(transition)
         try:
-            return tx.run(name, partial(work.apply, tx), landed=landed, foreign=work.raised)
+            return tx.run(
+                name,
+                partial(work.apply, tx),
+                landed=landed,
+                foreign=work.raised,
+                patience=transition.fence.lease,
+            )
         except Fenced:
             if _still_held(tx, transition.fence):
                 raise WorkflowDefinitionError(
@@ -78,7 +84,9 @@ def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
         Receive: _receive,
     }
     body = partial(bodies[type(transition)], tx, transition)
-    answer: Union[Committed, NotYet] = tx.run(name, body, landed=landed)
+    answer: Union[Committed, NotYet] = tx.run(
+        name, body, landed=landed, patience=transition.fence.lease
+    )
     return answer
 
 
@@ -138,7 +146,14 @@ def _write(tx: Transactions, fence: Fence, held: _Held, entry: Entry) -> int:
         WorkflowStep._base_manager.using(tx.alias).bulk_create([row])
     except IntegrityError as error:
         raise Fenced("another holder recorded this step") from error
-    return row.pk
+    return row.pk or _key_of(tx, row)
+
+
+def _key_of(tx: Transactions, row: WorkflowStep) -> int:
+    """The key that MySQL, and SQLite before 3.35, do not return from an INSERT of rows."""
+    same = {name: getattr(row, name) for name in ("generation", "key", "series")}
+    mine = steps(tx.alias).filter(workflow_run=row.workflow_run_id, **same)
+    return int(mine.values_list("pk", flat=True).get())
 
 
 def _outcome(tx: Transactions, fence: Fence, held: _Held, entry: Entry) -> tuple[Committed, int]:

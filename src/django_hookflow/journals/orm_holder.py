@@ -56,7 +56,8 @@ def held_by(tx: Transactions, fence: Fence) -> QuerySet[WorkflowRun]:
 def suspend(tx: Transactions, transition: Suspend) -> Union[Suspended, SignalsMoved, StaysPaused]:
     fence = transition.fence
     body = partial(_suspend, tx, transition)
-    answer = tx.run("suspend", body, landed=partial(_suspended_already, tx, fence))
+    landed = partial(_suspended_already, tx, fence)
+    answer = tx.run("suspend", body, landed=landed, patience=fence.lease)
     if answer is not None:
         return answer
     if tx.run("suspend", partial(_leave_paused, tx, fence, transition.pending)):
@@ -153,7 +154,8 @@ def release(tx: Transactions, transition: Release) -> None:
     def landed() -> Union[bool, None]:
         return True if _suspended_already(tx, fence) else None
 
-    if not tx.run("release", partial(_release, tx, fence), landed=landed):
+    body = partial(_release, tx, fence)
+    if not tx.run("release", body, landed=landed, patience=fence.lease):
         raise Fenced
 
 
@@ -169,7 +171,8 @@ def finish(tx: Transactions, transition: Finish) -> Union[Finished, StaysPaused]
         ended = row is not None and row["status"] in TERMINAL
         return Finished() if ended and row and row["epoch"] == transition.fence.epoch else None
 
-    if (ended := tx.run("finish", partial(_finish, tx, transition), landed=landed)) is not None:
+    body, patience = partial(_finish, tx, transition), transition.fence.lease
+    if (ended := tx.run("finish", body, landed=landed, patience=patience)) is not None:
         return ended
     if tx.run("finish", partial(_leave_paused, tx, transition.fence)):
         return StaysPaused()
