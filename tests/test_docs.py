@@ -142,6 +142,8 @@ WORKFLOWS: dict[str, dict[str, Ends]] = {
         "nightly": Ends(data={}, result=re.compile(r"report of \d{4}-\d\d-\d\d")),
         "checkout": Ends(data={"cents": 1990}, result="ch_1990"),
     },
+    # Its tests are run by tests/django/test_testing_plugin.py.
+    "docs/howto/testing.md": {"sign_up": Ends(data={"name": "ada"}, result="reminded ada")},
     "docs/howto/transactions.md": {
         "sign_up": Ends(data={"name": "linus"}, result="welcome, linus"),
         "refused": Ends(data={"pk": 1}, fails="WorkflowDefinitionError"),

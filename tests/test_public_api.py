@@ -1,5 +1,6 @@
 """The public names, and how they look to a type checker and to a bare interpreter."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import django_hookflow
-from django_hookflow import exceptions
+from django_hookflow import exceptions, testing
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +21,20 @@ def test_the_names_are_there():
         for name, value in vars(exceptions).items()
         if isinstance(value, type) and value.__module__ == exceptions.__name__
     }
+
+
+def test_the_names_of_the_test_kit_are_there():
+    assert set(testing.__all__) == {"Hookflow", "HookflowMixin", "HookflowTestError"}
+    for name in testing.__all__:
+        assert getattr(testing, name).__name__ == name
+
+
+def test_sync_and_async_methods_of_the_test_kit_take_the_same():
+    kit = testing.Hookflow
+    for name in ("run", "trigger", "advance", "drain"):
+        twin = getattr(kit, f"a{name}")
+        assert inspect.iscoroutinefunction(twin)
+        assert inspect.signature(twin) == inspect.signature(getattr(kit, name))
 
 
 @pytest.mark.parametrize("name", exceptions.__all__)

@@ -13,6 +13,7 @@ from django.apps import apps
 from django_hookflow.conf import options
 from django_hookflow.core.hints import hint_of
 from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.core.showing import has_surrogate, show
 from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.exceptions import WorkflowDefinitionError
 from django_hookflow.registry import MAX_WORKFLOW_ID, registry
@@ -62,8 +63,9 @@ class Workflow(Generic[R]):
     def runs(self) -> QuerySet[WorkflowRun]:
         """Its runs."""
         model = apps.get_model("django_hookflow", "WorkflowRun")
-        runs: QuerySet[WorkflowRun] = model._default_manager.using(options.database)
-        return runs.filter(workflow_id=self.workflow_id)
+        everyones = model._default_manager.using(options.database)
+        runs: QuerySet[WorkflowRun] = everyones.filter(workflow_id=self.workflow_id)
+        return runs
 
     def trigger(
         self,
@@ -138,15 +140,21 @@ def workflow(
 
 def _register(fn: Any, workflow_id: Any, retry: Any) -> Workflow[Any]:
     if not inspect.isfunction(fn):
-        raise WorkflowDefinitionError(f"@workflow decorates a def or async def, not {fn!r}")
+        raise WorkflowDefinitionError(f"@workflow decorates a def or async def, not {show(fn)}")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise WorkflowDefinitionError(f"{fn.__qualname__}: a workflow returns, it does not yield")
     if retry is not None and not isinstance(retry, RetryPolicy):
-        raise WorkflowDefinitionError(f"{fn.__qualname__}: retry is a RetryPolicy, not {retry!r}")
+        raise WorkflowDefinitionError(
+            f"{fn.__qualname__}: retry is a RetryPolicy, not {show(retry)}"
+        )
     name = f"{fn.__module__}.{fn.__qualname__}" if workflow_id is None else workflow_id
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_WORKFLOW_ID:
         raise WorkflowDefinitionError(
-            f"workflow_id is a str of 1 to {MAX_WORKFLOW_ID} characters, not {name!r}"
+            f"workflow_id is a str of 1 to {MAX_WORKFLOW_ID} characters, not {show(name)}"
+        )
+    if "\x00" in name or has_surrogate(name):
+        raise WorkflowDefinitionError(
+            f"workflow_id may hold no NUL and no lone surrogate: {show(name)}"
         )
     _check_colour(fn)
     made: Workflow[Any] = Workflow(fn, workflow_id=name, retry=retry)

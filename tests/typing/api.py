@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.test import TestCase
 from typing_extensions import assert_type
 
 from django_hookflow import (
@@ -17,6 +18,8 @@ from django_hookflow import (
     workflow,
 )
 from django_hookflow.exceptions import StepFailed
+from django_hookflow.models import WorkflowRun
+from django_hookflow.testing import Hookflow, HookflowMixin
 
 
 def price(order: str, *, cents: bool = False) -> int:
@@ -57,3 +60,25 @@ async def start() -> None:
 async def start_many() -> None:
     assert_type(process.trigger_many([{"id": "1"}, Start({"id": "2"}, run_id="b")]), list[str])
     assert_type(await aprocess.atrigger_many({"id": str(n)} for n in range(3)), list[str])
+
+
+def driven(hookflow: Hookflow) -> None:
+    assert_type(hookflow.run(process, data={"id": "1"}, run_id="x"), WorkflowRun)
+    assert_type(hookflow.trigger(aprocess, delay=timedelta(hours=1)), WorkflowRun)
+    assert_type(hookflow.advance(days=7, seconds=0.5), int)
+    assert_type(hookflow.drain(), int)
+    assert_type(hookflow.now, datetime)
+    assert_type(hookflow.errors, list[BaseException])
+    hookflow.crash_after("price")
+    hookflow.crash_before_record("price#2")
+    hookflow.duplicate_deliveries()
+    hookflow.lose_next_message()
+    hookflow.run(price)  # type: ignore[arg-type]  # a workflow is asked for
+
+
+class Tests(HookflowMixin, TestCase):
+    async def test_it(self) -> None:
+        assert_type(await self.hookflow.arun(process), WorkflowRun)
+        assert_type(await self.hookflow.atrigger(process), WorkflowRun)
+        assert_type(await self.hookflow.aadvance(minutes=5), int)
+        assert_type(await self.hookflow.adrain(), int)
