@@ -3,6 +3,8 @@ import inspect
 import os
 import re
 import shutil
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_report_header() -> str:
     engines = {alias: db["ENGINE"].rpartition(".")[2] for alias, db in settings.DATABASES.items()}
     line = "databases: " + ", ".join(f"{alias} ({name})" for alias, name in engines.items())
-    if settings.POSTGRES_ABSENT:
-        line += f"; PostgreSQL NOT run: {settings.POSTGRES_ABSENT}"
-    return line
+    absent = [f"; {name} NOT run: {why}" for name, why in settings.NOT_RUN.items()]
+    return line + "".join(absent)
 
 
 @pytest.fixture(params=list(settings.DATABASES))
@@ -55,14 +56,20 @@ def alias(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
-    """Drop what killed test runs on this machine left on PostgreSQL."""
-    database = settings.DATABASES.get("postgres")
-    # Whether the run still lives is known by its process id: of this machine, on POSIX.
-    if database and database["HOST"] in {"127.0.0.1", "::1", "localhost"} and os.name == "posix":
-        drop_orphans(database)
+    """Drop what killed test runs on this machine left on its servers."""
+    drop: dict[str, Callable[[dict[str, Any]], None]] = {
+        "postgresql": drop_orphans_on_postgres,
+        "mysql": drop_orphans_on_mariadb,
+    }
+    for database in settings.DATABASES.values():
+        engine = database["ENGINE"].rpartition(".")[2]
+        # Whether the run still lives is known by its process id: of this machine, on POSIX.
+        local = database.get("HOST") in {"127.0.0.1", "::1", "localhost"} and os.name == "posix"
+        if local and engine in drop:
+            drop[engine](database)
 
 
-def drop_orphans(database: dict[str, Any]) -> None:
+def drop_orphans_on_postgres(database: dict[str, Any]) -> None:
     import psycopg  # an extra: only there if PostgreSQL is used
 
     with psycopg.connect(
@@ -78,9 +85,34 @@ def drop_orphans(database: dict[str, Any]) -> None:
             " AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)"
         ).fetchall()
         for (name,) in names:
-            owner = re.match(r"test_hookflow_(\d+)", name)
-            if owner and not alive(int(owner[1])):
+            if orphaned(name):
                 connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+
+
+def drop_orphans_on_mariadb(database: dict[str, Any]) -> None:
+    import MySQLdb  # an extra: only there if MariaDB is used
+
+    connection = MySQLdb.connect(
+        host=database["HOST"],
+        port=database["PORT"],
+        user=database["USER"],
+        password=database["PASSWORD"],
+    )
+    with closing(connection), closing(connection.cursor()) as cursor:
+        cursor.execute(
+            "SELECT schema_name FROM information_schema.schemata"
+            " WHERE schema_name LIKE 'test_hookflow_%' AND schema_name NOT IN"
+            " (SELECT db FROM information_schema.processlist WHERE db IS NOT NULL)"
+        )
+        for (name,) in cursor.fetchall():
+            if orphaned(name):
+                cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
+
+def orphaned(name: str) -> bool:
+    """Whether the test run that made this database is over."""
+    owner = re.match(r"test_hookflow_(\d+)", name)
+    return owner is not None and not alive(int(owner[1]))
 
 
 def alive(pid: int) -> bool:

@@ -1,17 +1,22 @@
-"""Django settings of the test suite: SQLite always, PostgreSQL when one can be reached.
+"""Django settings of the test suite: SQLite, and PostgreSQL and MariaDB where they are reachable.
 
 Processes that a test starts see the same databases: the folder and the databases' names travel
 in the environment, and with ``HOOKFLOW_TEST_CHILD=1`` a process takes the test databases for its
 ordinary ones.
 
-``HOOKFLOW_TEST_PG``: where PostgreSQL is (``postgres://user:password@host:port/name``), or
-``off``. With ``CI=true``, or when the variable names a server, its absence ends the run.
+``HOOKFLOW_TEST_PG``, ``HOOKFLOW_TEST_MARIADB``: where they are
+(``postgres://user:password@host:port/name``, ``mysql://...``), or ``off``. With ``CI=true``, or
+when the variable names a server, its absence ends the run.
+``HOOKFLOW_TEST_DATABASE``: ``sqlite``, ``postgres`` or ``mariadb``; only that one is used, as the
+alias ``default``, so that every test runs on it.
 """
 
 import os
 import secrets
 import socket
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -44,29 +49,50 @@ def sqlite(folder: Path) -> dict[str, Any]:
     }
 
 
-def postgres(address: str) -> dict[str, Any]:
+def server(address: str) -> dict[str, Any]:
+    """What a URL says of a server; the test database on it is named after this test run."""
     url = urlsplit(address)
     return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": url.path.lstrip("/") or "postgres",
-        "USER": unquote(url.username or "postgres"),
+        "NAME": url.path.lstrip("/"),
+        "USER": unquote(url.username or ""),
         "PASSWORD": unquote(url.password or ""),
         "HOST": url.hostname or "127.0.0.1",
-        "PORT": url.port or 5432,
+        "PORT": url.port,
         "TEST": {"NAME": f"test_hookflow_{os.environ['HOOKFLOW_TEST_ID']}"},
     }
 
 
-def why_unreachable(database: dict[str, Any]) -> str:
+def postgres(address: str) -> dict[str, Any]:
+    database = {"ENGINE": "django.db.backends.postgresql", **server(address)}
+    return {
+        **database,
+        "NAME": database["NAME"] or "postgres",
+        "USER": database["USER"] or "postgres",
+        "PORT": database["PORT"] or 5432,
+    }
+
+
+def mariadb(address: str) -> dict[str, Any]:
+    database = {"ENGINE": "django.db.backends.mysql", **server(address)}
+    return {
+        **database,
+        "USER": database["USER"] or "root",
+        "PORT": database["PORT"] or 3306,
+        "OPTIONS": {"charset": "utf8mb4"},  # Django's default only from 5.2 on
+        # The poorest default that a server may have: no column of ours may depend on it.
+        "TEST": {**database["TEST"], "CHARSET": "latin1"},
+    }
+
+
+def why_no_postgres(database: dict[str, Any]) -> str:
     """'' if PostgreSQL answers there, else the reason in a few words."""
     try:
         import psycopg  # an extra, which may be missing
     except ImportError as error:
         return f"psycopg cannot be imported ({error})"
-    place = (database["HOST"], int(database["PORT"]))
     try:
         # libpq takes no limit below two seconds; a socket does.
-        socket.create_connection(place, timeout=1).close()
+        socket.create_connection((database["HOST"], database["PORT"]), timeout=1).close()
         psycopg.connect(
             host=database["HOST"],
             port=database["PORT"],
@@ -76,26 +102,108 @@ def why_unreachable(database: dict[str, Any]) -> str:
             connect_timeout=2,
         ).close()
     except (OSError, psycopg.Error) as error:
-        return f"no answer at {place[0]}:{place[1]} ({' '.join(str(error).split())})"
+        return no_answer(database, error)
     return ""
 
 
-DATABASES: dict[str, dict[str, Any]] = {"default": sqlite(shared_folder())}
-#: Why PostgreSQL is not among the databases; pytest's header says it.
-POSTGRES_ABSENT = "turned off by HOOKFLOW_TEST_PG=off"
+def why_no_mariadb(database: dict[str, Any]) -> str:
+    """'' if MariaDB or MySQL answers there, else the reason in a few words."""
+    try:
+        import MySQLdb  # an extra, which cannot be built on every machine
+    except ImportError:
+        try:
+            import pymysql  # its pure twin, good enough for tests
+        except ImportError as error:
+            return f"neither MySQLdb nor pymysql can be imported ({error})"
+        pymysql.version_info = (2, 2, 8, "final", 0)  # what Django asks of mysqlclient
+        pymysql.install_as_MySQLdb()
+        import MySQLdb
+    try:
+        MySQLdb.connect(
+            host=database["HOST"],
+            port=database["PORT"],
+            user=database["USER"],
+            password=database["PASSWORD"],
+            connect_timeout=2,
+        ).close()
+    except MySQLdb.Error as error:
+        return no_answer(database, error)
+    return ""
 
-_asked = os.environ.get("HOOKFLOW_TEST_PG", "")
-if _asked != "off":
-    _candidate = postgres(_asked or "postgres://postgres@127.0.0.1:5432/postgres")
-    POSTGRES_ABSENT = why_unreachable(_candidate)
-    if not POSTGRES_ABSENT:
-        DATABASES["postgres"] = _candidate
-    elif _asked or os.environ.get("CI") == "true":
-        _who = "HOOKFLOW_TEST_PG" if _asked else "CI=true"
-        raise SystemExit(
-            f"{_who} asks for PostgreSQL, and there is none: {POSTGRES_ABSENT}.\n"
-            "Start one, or say where it is: HOOKFLOW_TEST_PG=postgres://user:password@host:port/name"
-        )
+
+def no_answer(database: dict[str, Any], error: Exception) -> str:
+    return f"no answer at {database['HOST']}:{database['PORT']} ({' '.join(str(error).split())})"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A database server that may be there."""
+
+    name: str
+    variable: str
+    address: str
+    settings: Callable[[str], dict[str, Any]]
+    why_absent: Callable[[dict[str, Any]], str]
+
+    def find(self, *, wanted: bool) -> tuple[dict[str, Any], str]:
+        """Its entry for DATABASES, and why it cannot be used; ends the run if it is asked for."""
+        asked = os.environ.get(self.variable, "")
+        if asked == "off" and not wanted:
+            return {}, f"turned off by {self.variable}=off"
+        database = self.settings(asked if asked not in ("", "off") else self.address)
+        absent = self.why_absent(database)
+        who = {
+            "HOOKFLOW_TEST_DATABASE": wanted,
+            self.variable: asked not in ("", "off"),
+            "CI=true": os.environ.get("CI") == "true",
+        }
+        if absent and any(who.values()):
+            asking = next(name for name, asks in who.items() if asks)
+            raise SystemExit(
+                f"{asking} asks for {self.name}, and there is none: {absent}.\n"
+                f"Start one, or say where it is: {self.variable}={self.address}"
+            )
+        return database, absent
+
+
+SERVERS = {
+    "postgres": Server(
+        "PostgreSQL",
+        "HOOKFLOW_TEST_PG",
+        "postgres://postgres@127.0.0.1:5432/postgres",
+        postgres,
+        why_no_postgres,
+    ),
+    "mariadb": Server(
+        "MariaDB",
+        "HOOKFLOW_TEST_MARIADB",
+        "mysql://root@127.0.0.1:3306/test",
+        mariadb,
+        why_no_mariadb,
+    ),
+}
+
+#: What is not run, and why; pytest's header says it.
+NOT_RUN: dict[str, str] = {}
+DATABASES: dict[str, dict[str, Any]] = {}
+
+_only = os.environ.get("HOOKFLOW_TEST_DATABASE", "")
+if _only not in ("", "sqlite", *SERVERS):
+    raise SystemExit(f"HOOKFLOW_TEST_DATABASE={_only} is none of sqlite, {', '.join(SERVERS)}")
+if _only in ("", "sqlite"):
+    DATABASES["default"] = sqlite(shared_folder())
+else:
+    shared_folder()
+    NOT_RUN["SQLite"] = f"HOOKFLOW_TEST_DATABASE={_only}"
+for _alias, _server in SERVERS.items():
+    if _only in ("", _alias):
+        _database, _absent = _server.find(wanted=_only == _alias)
+    else:
+        _database, _absent = {}, f"HOOKFLOW_TEST_DATABASE={_only}"
+    if _absent:
+        NOT_RUN[_server.name] = _absent
+    else:
+        DATABASES["default" if _only else _alias] = _database
 
 if os.environ.get("HOOKFLOW_TEST_CHILD"):
     for _database in DATABASES.values():

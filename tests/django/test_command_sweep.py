@@ -91,7 +91,7 @@ def child(*arguments: str, database: Path) -> subprocess.Popen[str]:
         "from django.core.management import execute_from_command_line\n"
         "execute_from_command_line(['manage.py', *sys.argv[1:]])\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOOKFLOW_TEST_PG": "off"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOOKFLOW_TEST_DATABASE": "sqlite"}
     environment.pop("CI", None)
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

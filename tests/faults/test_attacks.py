@@ -200,7 +200,7 @@ def test_a_loop_with_a_bare_except_does_not_hang_the_process(colour):
     try:
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(HANGS), colour],
-            env={**os.environ, "HOOKFLOW_TEST_PG": "off"},
+            env={**os.environ, "HOOKFLOW_TEST_DATABASE": "sqlite"},
             capture_output=True, text=True, timeout=8, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 """How many statements a transition costs, and that history does not make it more."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,7 @@ from django_hookflow.core.transitions import (
 from django_hookflow.journals.orm import OrmJournal
 from tests.journals.bench import LEASE, SECOND, START, OrmBench, entry, outcome, sleep
 from tests.journals.test_commit import LATE
+from tests.journals.test_crash_points import TRANSITIONS, prepare
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -137,6 +139,39 @@ def test_one_beat_renews_all_leases_with_one_statement(orm: OrmBench) -> None:
     fences = [orm.held()[1] for _ in range(20)]
     held = {fence.id: fence.epoch for fence in fences}
     assert verbs(orm.alias, lambda: orm.journal.beat(Beat(held=held, lease=LEASE))) == "UPDATE"
+
+
+def assignments(sql: str) -> list[tuple[str, str]]:
+    """Of an UPDATE: each column and the text that is assigned to it, in order."""
+    quote = "`" if "`" in sql else '"'
+    _, _, rest = sql.partition(" SET ")
+    listed, depth, part, text = [], 0, "", re.split(r"( WHERE |[(),])", rest)
+    for token in text:
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        if depth == 0 and token in {",", " WHERE "}:
+            listed.append(part.strip())
+            part = ""
+            if token == " WHERE ":
+                break
+        else:
+            part += token
+    pairs = (assigned.split(" = ", 1) for assigned in listed)
+    return [(column.strip(quote), value.replace(quote, " ")) for column, value in pairs]
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_no_set_list_reads_a_column_that_it_wrote_before(orm: OrmBench, name: str) -> None:
+    """MariaDB and MySQL evaluate it from left to right, every other database all at once."""
+    _, call = prepare(orm, name)
+    updates = [sql for sql in statements(orm.alias, call) if sql.startswith("UPDATE")]
+    for sql in updates:
+        written: set[str] = set()
+        for column, value in assignments(sql):
+            names = re.findall(r"[a-z_]+", re.sub(r"'[^']*'", "", value))
+            stale = written.intersection(names)
+            assert not stale, f"{column} is computed from {stale}, which are changed by now: {sql}"
+            written.add(column)
+        assert written, sql
 
 
 def test_sqlite_transactions_take_the_write_lock_when_they_begin(orm: OrmBench) -> None:

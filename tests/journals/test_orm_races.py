@@ -5,12 +5,13 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
@@ -37,9 +38,34 @@ from django_hookflow.journals.orm import OrmJournal
 from django_hookflow.journals.orm_rows import read_entries, runs, steps
 from tests.app.models import Effect
 from tests.journals.bench import LEASE, SECOND, OrmBench, entry, outcome
+from tests.journals.servers import connected_with, isolation_levels
 from tests.journals.test_commit import LATE
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
+
+
+#: The levels under which a server may be used, Django's default first.
+LEVELS = {
+    "sqlite3": ["serializable"],
+    "postgresql": ["read committed", "repeatable read"],
+    "mysql": ["read committed", "repeatable read", "snapshot isolation"],
+}
+PLACES = [
+    (alias, level)
+    for alias, database in settings.DATABASES.items()
+    for level in LEVELS[database["ENGINE"].rpartition(".")[2]]
+]
+
+
+@pytest.fixture(params=PLACES, ids=[f"{alias}, {level}" for alias, level in PLACES])
+def alias(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each database at each level of isolation in turn."""
+    alias, level = request.param
+    levels = isolation_levels(alias)
+    if level not in levels:
+        pytest.skip(f"this server knows no {level}")
+    with connected_with(alias, **levels[level]):
+        yield alias
 
 
 def in_threads(count: int, body: Callable[[int], Any]) -> list[Any]:
@@ -198,6 +224,10 @@ def test_crossing_signals_repeat_instead_of_failing(alias: str) -> None:
 
 
 def test_real_clock_decides_leases_and_timers(alias: str) -> None:
+    real_clock_decides(alias)
+
+
+def real_clock_decides(alias: str) -> None:
     journal = OrmJournal(alias)
     id = start(journal)
     view = journal.look(id)

@@ -29,6 +29,7 @@ from django_hookflow.core.transitions import (
 from django_hookflow.journals.orm_rows import (
     OPEN,
     becomes,
+    insert_absent,
     moment,
     number,
     pack_waits,
@@ -39,7 +40,7 @@ from django_hookflow.journals.orm_rows import (
     waiting_for_steps,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
-from django_hookflow.models import Encoded, WorkflowRun, WorkflowStep
+from django_hookflow.models import Encoded, WorkflowRun
 
 
 def held_by(tx: Transactions, fence: Fence) -> QuerySet[WorkflowRun]:
@@ -121,7 +122,7 @@ def _write_pending(
         )
         for entry in pending
     ]
-    WorkflowStep._base_manager.using(tx.alias).bulk_create(rows, ignore_conflicts=True)
+    insert_absent(tx.alias, rows, "key")
 
 
 def _leave_paused(tx: Transactions, fence: Fence, pending: Sequence[Entry] = ()) -> bool:

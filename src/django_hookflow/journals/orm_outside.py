@@ -28,6 +28,7 @@ from django_hookflow.core.transitions import (
 from django_hookflow.journals.orm_rows import (
     OPEN,
     events,
+    insert_absent,
     raw,
     runs,
     signal_columns,
@@ -121,7 +122,7 @@ def _insert_event(
         seen=seen,
         created_at=tx.now(),
     )
-    WorkflowEvent._base_manager.using(tx.alias).bulk_create([row], ignore_conflicts=True)
+    insert_absent(tx.alias, [row], "dedup_id")
 
 
 def _status(tx: Transactions, id: UUID) -> Union[RunStatus, None]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import connections
 from django.db.models import (
     BigIntegerField,
     BooleanField,
@@ -14,6 +15,7 @@ from django.db.models import (
     DateTimeField,
     ExpressionWrapper,
     F,
+    Model,
     Q,
     QuerySet,
     TextField,
@@ -63,6 +65,21 @@ def steps(alias: str) -> QuerySet[WorkflowStep]:
 def events(alias: str) -> QuerySet[WorkflowEvent]:
     rows: QuerySet[WorkflowEvent] = WorkflowEvent._base_manager.using(alias).order_by()
     return rows
+
+
+def insert_absent(alias: str, rows: Sequence[Model], unique: str, batch: int | None = None) -> None:
+    """Insert those that are not there yet; ``unique`` is a column of the key that tells.
+
+    MySQL's way to ignore duplicates ignores every error and cuts what is too long. To write
+    what is equal once more changes nothing.
+    """
+    if not rows:
+        return
+    absent: dict[str, Any] = {"ignore_conflicts": True}
+    if connections[alias].vendor == "mysql":
+        absent = {"update_conflicts": True, "update_fields": [unique]}
+    # Not create(): the projects' own signal receivers have no business in here.
+    type(rows[0])._base_manager.using(alias).bulk_create(rows, batch_size=batch, **absent)
 
 
 def raw(column: str) -> ExpressionWrapper[F]:

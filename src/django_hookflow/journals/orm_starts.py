@@ -14,7 +14,7 @@ from django.db import transaction
 
 from django_hookflow.core.entries import RunStatus
 from django_hookflow.core.transitions import Conflict, JournalUnavailable, Trigger, Triggered
-from django_hookflow.journals.orm_rows import raw, runs
+from django_hookflow.journals.orm_rows import insert_absent, raw, runs
 from django_hookflow.journals.orm_transactions import Moment, Transactions
 from django_hookflow.models import Encoded, WorkflowRun
 
@@ -59,8 +59,7 @@ def _trigger_many(tx: Transactions, transitions: Sequence[Trigger]) -> Sequence[
 def _insert(tx: Transactions, transitions: Sequence[Trigger]) -> None:
     now = tx.now()
     rows = [_row(transition, now) for transition in transitions]
-    everything = WorkflowRun._base_manager.using(tx.alias)
-    everything.bulk_create(rows, ignore_conflicts=True, batch_size=BATCH)
+    insert_absent(tx.alias, rows, "run_id", BATCH)
 
 
 def _row(transition: Trigger, now: Moment) -> WorkflowRun:

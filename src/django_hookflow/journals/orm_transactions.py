@@ -31,7 +31,7 @@ from django_hookflow.journals.orm_errors import (
     trouble,
 )
 from django_hookflow.journals.orm_idle import journal_queries
-from django_hookflow.journals.orm_settings import utc_only
+from django_hookflow.journals.orm_settings import exact_only
 
 logger = logging.getLogger("django_hookflow.journals")
 
@@ -87,7 +87,7 @@ class Transactions:
         SQLite has no clock but this machine's, and reads it in milliseconds; what it would
         compare is text in microseconds.
         """
-        utc_only(self.connection)
+        exact_only(self.connection)
         if self._clock is not None:
             return self._clock()
         return timezone.now() if self.connection.vendor == "sqlite" else DatabaseNow()

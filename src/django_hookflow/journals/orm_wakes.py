@@ -14,7 +14,7 @@ from django.db.models import F, Min, Q, Value, When
 from django_hookflow.core.entries import ACTIVE, RunStatus
 from django_hookflow.core.transitions import Beat, Owed, Rearm, Signal
 from django_hookflow.journals.orm_outside import EVENT, signal
-from django_hookflow.journals.orm_rows import OPEN, events, moment, runs
+from django_hookflow.journals.orm_rows import OPEN, events, insert_absent, moment, runs
 from django_hookflow.journals.orm_transactions import Moment, Transactions
 from django_hookflow.models import HookflowMark
 
@@ -186,7 +186,7 @@ def mark(tx: Transactions, key: str) -> None:
         now = tx.now()
         marks = HookflowMark._base_manager.using(tx.alias)
         if not marks.filter(key=key).update(at=now):
-            marks.bulk_create([HookflowMark(key=key, at=now)], ignore_conflicts=True)
+            insert_absent(tx.alias, [HookflowMark(key=key, at=now)], "key")
 
     tx.run("", write)
 
