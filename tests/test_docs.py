@@ -545,7 +545,7 @@ def command_lines() -> Iterator[Any]:
 #: Named in the docs as what comes later.
 LATER = {
     *("event", "pause", "resume", "fork"),
-    *("schedules", "verify", "doctor"),
+    *("schedules", "verify"),
 }
 
 
@@ -592,6 +592,7 @@ def written_answer(status: int, retry_after: int | None = None) -> str:
         ("signing keys cannot be had", views.NO_KEYS),
         ("signed, but of a newer version", views.NEWER),
         ("signed, but no message of this library", views.NOT_OURS),
+        ("this process was told to end", views.ENDING),
         ("database not to be had", driver.UNAVAILABLE),
         ("unknown run", driver.GONE),
         ("workflow not registered", driver.DEPLOYING),

@@ -11,6 +11,7 @@ from django_hookflow.controls import RunControls
 from django_hookflow.core import ports
 from django_hookflow.registry import autodiscover
 from django_hookflow.runtime import runtime
+from django_hookflow.shutdown import shutdown
 
 
 class _SettingsCodec:
@@ -35,3 +36,6 @@ class HookflowConfig(AppConfig):
         ports.install(codec=_SettingsCodec(), controls=RunControls(runtime))
         register_checks()
         autodiscover()
+        # Most servers load the application in the main thread, with their handlers in place;
+        # under gunicorn's threads there is no other moment.
+        shutdown.watch()

@@ -35,6 +35,10 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+#: The longest delay between two attempts, in seconds: a thousand years. Longer ones would leave
+#: the calendar.
+LONGEST_DELAY = 31_536_000_000
+
 __all__ = [
     "CallFailed",
     "ChildFailed",
@@ -142,8 +146,11 @@ class RetryAfter(HookflowError):
     """
 
     def __init__(self, seconds: float, message: str = "") -> None:
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"RetryAfter takes a number of seconds >= 0, not {seconds!r}")
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            kind = type(seconds).__qualname__
+            raise TypeError(f"RetryAfter takes a number of seconds, not a {kind}")
+        if not 0 <= seconds <= LONGEST_DELAY:
+            raise ValueError(f"RetryAfter takes a number of seconds from 0 to {LONGEST_DELAY:,}")
         super().__init__(message or f"retry after {seconds} s")
         self.seconds = float(seconds)
 

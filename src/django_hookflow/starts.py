@@ -18,7 +18,9 @@ from django.db import connections
 
 from django_hookflow.conf import options
 from django_hookflow.core.identifiers import uuid7
+from django_hookflow.core.moments import check_moment
 from django_hookflow.core.ports import ValueCodec
+from django_hookflow.core.showing import show
 from django_hookflow.core.transitions import Conflict, JournalUnavailable, Trigger, Triggered
 from django_hookflow.engine.place import refuse_in_body
 from django_hookflow.exceptions import ConfigurationError, RunConflict, SerializationError
@@ -49,9 +51,7 @@ class Startable(Protocol):
     version: str
 
 
-def prepare(
-    workflow: Startable, start: Start, codec: ValueCodec, *, sent: bool = True
-) -> Trigger:
+def prepare(workflow: Startable, start: Start, codec: ValueCodec, *, sent: bool = True) -> Trigger:
     """The transition that starts the run; raises before anything is written.
 
     ``sent`` tells that its wake-up leaves for QStash, which has to be configured then.
@@ -86,7 +86,8 @@ def _transition(workflow: Startable, start: Start, codec: ValueCodec) -> Trigger
     delay = _checked_delay(start.delay)
     if start.delay is not None and start.not_before is not None:
         raise ValueError("give delay or not_before, not both")
-    _check_arguments(start.run_id, delay, start.not_before)
+    not_before = _checked_moment(start.not_before)
+    _check_arguments(start.run_id, delay)
     id = uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10))
     return Trigger(
         id=id,
@@ -96,7 +97,7 @@ def _transition(workflow: Startable, start: Start, codec: ValueCodec) -> Trigger
         seed=secrets.randbits(62),
         data=codec.encode({} if start.data is None else start.data, limit=options.max_value_bytes),
         delay=delay,
-        not_before=start.not_before,
+        not_before=not_before,
     )
 
 
@@ -183,25 +184,25 @@ def _checked_delay(delay: Any) -> timedelta:
     if delay is None or isinstance(delay, timedelta):
         return delay or timedelta(0)
     if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-        raise TypeError(f"delay is seconds or a timedelta, not {delay!r}")
-    if not 0 <= delay < 1e10:
-        raise ValueError(f"delay is a number of seconds >= 0, not {delay!r}")
+        raise TypeError(f"delay is seconds or a timedelta, not {show(delay)}")
+    if not 0 <= delay <= MAX_DELAY.total_seconds():
+        raise ValueError(f"delay is 0 s to 1000 years; got {show(delay)}, negative or longer")
     return timedelta(seconds=delay)
 
 
-def _check_arguments(run_id: Any, delay: timedelta, not_before: Any) -> None:
+def _checked_moment(not_before: Any) -> datetime | None:
+    return None if not_before is None else check_moment("not_before", not_before)
+
+
+def _check_arguments(run_id: Any, delay: timedelta) -> None:
     if run_id is not None and not isinstance(run_id, str):
-        raise TypeError(f"run_id is a str, not {run_id!r}")
+        raise TypeError(f"run_id is a str, not {show(run_id)}")
     if run_id is not None and not RUN_ID.fullmatch(run_id):
         raise ValueError(
-            f"run_id has 1 to 128 characters out of letters, digits and ._:@/- ; got {run_id!r}"
+            f"run_id has 1 to 128 characters out of letters, digits and ._:@/- ; got {show(run_id)}"
         )
     if not timedelta(0) <= delay <= MAX_DELAY:
-        raise ValueError(f"delay is 0 to 1000 years; got {delay!r}, which is negative or longer")
-    if not_before is not None and (
-        not isinstance(not_before, datetime) or not_before.utcoffset() is None
-    ):
-        raise ValueError(f"not_before is an aware datetime; got {not_before!r}")
+        raise ValueError(f"delay is 0 s to 1000 years; got {show(delay)}, negative or longer")
 
 
 def _tables_missing(error: BaseException) -> bool:

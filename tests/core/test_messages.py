@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_hookflow.core.identifiers import uuid7
-from django_hookflow.core.messages import Newer, SweepOrder, Unknown, Wake, parse_message
+from django_hookflow.core.messages import Newer, Ping, SweepOrder, Unknown, Wake, parse_message
 
 RUN = UUID("01900000-0000-7000-8000-0000000000ab")
 
@@ -21,6 +21,9 @@ def test_a_wake_is_small_and_comes_back():
     ("body", "kind"),
     [
         (SweepOrder().encode().encode(), SweepOrder),
+        (Ping(token="0123456789abcdef").encode().encode(), Ping),
+        (b'{"v":1,"ping":1}', Unknown),
+        (b'{"v":2,"ping":"x"}', Newer),
         (b'{"v":2,"anything":1}', Newer),
         (b'{"v":0,"run":"x","w":1}', Unknown),
         (b'{"v":true,"sweep":1}', Unknown),

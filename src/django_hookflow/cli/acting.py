@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from django.core.management.base import CommandError, CommandParser
 
 from django_hookflow.cli.reading import find_run, telling
-from django_hookflow.cli.terminal import Terminal
+from django_hookflow.cli.terminal import Terminal, shortened
 from django_hookflow.exceptions import HookflowError
 from django_hookflow.models import WorkflowRun
 
@@ -36,6 +36,6 @@ def _refusal(
             run = find_run(name)
             control(run)
     except (CommandError, HookflowError, WorkflowRun.DoesNotExist) as error:
-        return f"{name}: {error}"
+        return f"{shortened(name, 128)}: {error}"
     terminal.line(f"{run.run_id} {done}.")
     return ""

@@ -12,10 +12,11 @@ __all__ = ["duration", "positive", "seconds"]
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
+    """A whole number above 0, of at most nine digits: a database counts no further than 19."""
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdigit() and 0 < len(digits) <= 9):
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} is no whole number above 0 and below 1e9")
+    return int(digits)
 
 
 def seconds(text: str) -> float:

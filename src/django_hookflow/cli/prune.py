@@ -18,6 +18,7 @@ from django_hookflow.cli.stopping import stop_signals
 from django_hookflow.cli.terminal import Terminal
 from django_hookflow.core.entries import TERMINAL, RunStatus
 from django_hookflow.runtime import runtime
+from django_hookflow.starts import MAX_DELAY
 
 HELP = "remove ended runs"
 
@@ -47,8 +48,8 @@ def add_arguments(parser: CommandParser) -> None:
 
 def _age(text: str) -> timedelta:
     age = duration(text)
-    if age <= timedelta(0):
-        raise argparse.ArgumentTypeError(f"{text!r}: an age above 0")
+    if not timedelta(0) < age <= MAX_DELAY:
+        raise argparse.ArgumentTypeError(f"{text!r}: an age above 0, at most 1000 years")
     return age
 
 

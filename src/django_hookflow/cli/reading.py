@@ -51,7 +51,7 @@ def _trouble(error: Exception) -> str:
 def find_run(name: str) -> WorkflowRun:
     """The run with this ``run_id``; log lines may name it by its key, which is taken too."""
     runs = WorkflowRun.objects.using(options.database)
-    run: WorkflowRun | None = runs.filter(run_id=name).first()
+    run: WorkflowRun | None = runs.filter(run_id=name).first() if _storable(name) else None
     if run is None and (key := _uuid(name)) is not None:
         run = runs.filter(pk=key).first()
     if run is None:
@@ -61,6 +61,11 @@ def find_run(name: str) -> WorkflowRun:
             "--workflow and --status choose among all."
         )
     return run
+
+
+def _storable(text: str) -> bool:
+    # A shell hands over any bytes, which no database takes for text; PostgreSQL takes no NUL.
+    return text.encode("utf-8", "replace").decode() == text and "\x00" not in text
 
 
 def _uuid(text: str) -> UUID | None:

@@ -58,5 +58,5 @@ def _workflows() -> Iterable[Workflow[Any]]:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"--data is no JSON ({error}): {text[:80]!r}") from error

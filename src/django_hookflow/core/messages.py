@@ -1,4 +1,4 @@
-"""The message that wakes a run: at most 300 bytes, ids only.
+"""The message that wakes a run, and its few siblings: at most 300 bytes, ids only.
 
 A message is a hint to look at a row. Only body and URL of a delivery are signed, so
 everything that decides is in the body, and nothing in it decides anything by itself.
@@ -39,6 +39,17 @@ class SweepOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """Answer, and do nothing: somebody asks whether deliveries arrive here."""
+
+    token: str
+
+    def encode(self) -> str:
+        """The body to publish."""
+        return json.dumps({"v": VERSION, "ping": self.token}, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Newer:
     """A message of a newer version than this process knows: a rolling deploy is under way."""
 
@@ -48,7 +59,7 @@ class Unknown:
     """No message of ours."""
 
 
-Message = Union[Wake, SweepOrder, Newer, Unknown]
+Message = Union[Wake, SweepOrder, Ping, Newer, Unknown]
 
 
 def parse_message(body: bytes) -> Message:
@@ -63,6 +74,8 @@ def parse_message(body: bytes) -> Message:
         return Newer()
     if stored.get("sweep") == 1:
         return SweepOrder()
+    if isinstance(stored.get("ping"), str):
+        return Ping(token=stored["ping"])
     return _parse_wake(stored)
 
 

@@ -107,6 +107,19 @@ class Replay:
             self._handed = seq
         return self._entries[key]
 
+    def without(self, keys: Iterable[str]) -> list[Entry]:
+        """What is recorded so far, but for these."""
+        gone = set(keys)
+        return [entry for key, entry in self._entries.items() if key not in gone]
+
+    def asked_for_all(self) -> bool:
+        """Whether the function has asked for each outcome, and each wait that will be one."""
+        return self._mismatch is None and all(
+            key in self._asked
+            for key, entry in self._entries.items()
+            if entry.is_outcome or entry.kind in WAITS
+        )
+
     def left_over(self) -> list[Entry]:
         """Outcomes that were not handed over, in the order of ``seq``."""
         return [self._entries[key] for _, key in sorted(self._queue)]

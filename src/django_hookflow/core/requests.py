@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django_hookflow.core.entries import Kind
+from django_hookflow.core.showing import has_surrogate, show
 
 MAX_STEP_ID = 200
 
@@ -26,16 +27,12 @@ class Request:
 def check_step_id(step_id: object) -> str:
     """Return ``step_id``, or raise ``ValueError`` or ``TypeError`` saying what is allowed."""
     if not isinstance(step_id, str):
-        raise TypeError(f"step_id is a str of 1 to {MAX_STEP_ID} characters, not {step_id!r}")
+        raise TypeError(f"step_id is a str of 1 to {MAX_STEP_ID} characters, not {show(step_id)}")
     if not 1 <= len(step_id) <= MAX_STEP_ID:
         raise ValueError(
             f"step_id has 1 to {MAX_STEP_ID} characters; "
             f"this one has {len(step_id)}: {step_id[:40]!r}"
         )
-    if "\x00" in step_id or (not step_id.isascii() and _has_surrogate(step_id)):
-        raise ValueError(f"step_id may hold no NUL and no lone surrogate: {step_id!r}")
+    if "\x00" in step_id or has_surrogate(step_id):
+        raise ValueError(f"step_id may hold no NUL and no lone surrogate: {show(step_id)}")
     return step_id
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
+from django_hookflow.core.showing import show
 from django_hookflow.exceptions import (
+    LONGEST_DELAY,
     RetryAfter,
     SerializationError,
     TerminalError,
@@ -24,7 +26,7 @@ class RetryPolicy:
     ``max_delay``; with ``jitter`` between half of that and all of it. Errors are told apart
     by type, never by text: ``give_up_on`` wins over ``retry_on``. :class:`TerminalError`
     always stops, :class:`RetryAfter` always names its own delay. Raises :class:`ValueError`
-    for numbers that make no schedule.
+    for what makes no schedule.
     """
 
     max_attempts: int = 4
@@ -37,12 +39,16 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if type(self.max_attempts) is not int or self.max_attempts < 1:
-            raise ValueError(f"max_attempts is an int >= 1, not {self.max_attempts!r}")
+            raise ValueError(f"max_attempts is an int >= 1, not {show(self.max_attempts)}")
         for name in ("initial_delay", "max_delay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is a number of seconds >= 0, not {getattr(self, name)!r}")
-        if not 1 <= self.backoff < float("inf"):
-            raise ValueError(f"backoff is a number >= 1, not {self.backoff!r}")
+            if not _is_number(delay := getattr(self, name), 0, LONGEST_DELAY):
+                raise ValueError(
+                    f"{name} is a number of seconds from 0 to {LONGEST_DELAY:,}, not {show(delay)}"
+                )
+        if not _is_number(self.backoff, 1, 1_000_000):
+            raise ValueError(f"backoff is a number from 1 to 1,000,000, not {show(self.backoff)}")
+        if not isinstance(self.jitter, bool):
+            raise ValueError(f"jitter is True or False, not {show(self.jitter)}")
         for name in ("retry_on", "give_up_on"):
             _check_classes(name, getattr(self, name))
 
@@ -56,11 +62,16 @@ class RetryPolicy:
         return full * (0.5 + chance / 2) if self.jitter else full
 
 
+def _is_number(value: object, least: float, most: float) -> bool:
+    is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_one and least <= value <= most  # type: ignore[operator]  # it is a number then
+
+
 def _check_classes(name: str, classes: object) -> None:
     if not isinstance(classes, tuple) or not all(
         isinstance(c, type) and issubclass(c, BaseException) for c in classes
     ):
-        raise ValueError(f"{name} is a tuple of exception classes, not {classes!r}")
+        raise ValueError(f"{name} is a tuple of exception classes, not {show(classes)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

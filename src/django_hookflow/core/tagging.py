@@ -20,6 +20,9 @@ from django_hookflow.exceptions import SerializationError
 #: a value can be stored does not depend on how deep the caller's stack happens to be.
 MAX_DEPTH = 150
 
+#: Characters of a key that a path shows.
+LONGEST_KEY = 60
+
 TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep; flatten it"
 _CYCLE = "contains itself; store ids instead of references"
 
@@ -92,7 +95,7 @@ class Tagger:
             if type(key) is not str:
                 return self._refuse(value, key_refusal(key))
             escape = escape or key == TAG or not is_plain_text(key)
-            self._path.append(f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]")
+            self._path.append(_step_of_path(key))
             tree[key] = self._tree(item)
             self._path.pop()
         if not escape:
@@ -131,6 +134,11 @@ class Imprinter(Tagger):
 
     def _refuse(self, value: Any, reason: str) -> Any:
         return _opaque(value)
+
+
+def _step_of_path(key: str) -> str:
+    shown = key if len(key) <= LONGEST_KEY else f"{key[:LONGEST_KEY]}..."
+    return f".{shown}" if shown.isidentifier() else f"[{json.dumps(shown)}]"
 
 
 def _opaque(value: Any) -> Any:

@@ -101,17 +101,6 @@ class HttpCall:
     raise_for_status: bool
 
 
-def check_url(url: object) -> str:
-    """Return ``url`` or raise a :class:`ValueError`: an http(s) URL with a host."""
-    try:
-        parsed = httpx.URL(url) if isinstance(url, str) else None
-    except (httpx.InvalidURL, ValueError):  # httpx lets some errors of its parts through
-        parsed = None
-    if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError(f"a call takes an http:// or https:// URL with a host, not {url!r}")
-    return str(url)
-
-
 def origin(url: str) -> str:
     """Scheme and host: what identifies a call; paths may carry ids that differ in a loop."""
     parsed = httpx.URL(url)
@@ -211,8 +200,8 @@ def _data(response: httpx.Response) -> Any:
     if "json" in response.headers.get("content-type", ""):
         try:
             return response.json()
-        except ValueError:
-            pass  # mislabelled: the text is the best that can be had
+        except (ValueError, RecursionError):
+            pass  # mislabelled, or nested without end: the text is the best that can be had
     return response.text
 
 

@@ -249,7 +249,8 @@ class Executor:
         elif kept is not None:
             entry = replace(self._entry(job), status=StepStatus.COMPLETED, value=kept)
             return await self._commit(Record(fence=self.fence, entry=entry)), None, ""
-        record = record_error(error, step=job.plan.request.step_id)
+        step, limit = job.plan.request.step_id, self.max_value_bytes
+        record = record_error(error, step=step, limit=limit)
         entry = replace(self._entry(job), status=StepStatus.FAILED, error=record)
         verdict = self._judge(job, error, attempt)
         if not isinstance(verdict, TryAgain):

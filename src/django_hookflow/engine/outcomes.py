@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from typing import Any
+
+from django_hookflow.core.codec import MAX_DEPTH
 from django_hookflow.core.entries import Entry, ErrorRecord
 from django_hookflow.engine.calls import CallError, CallResponse
 from django_hookflow.exceptions import (
@@ -29,8 +34,13 @@ def _qualified(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def record_error(error: BaseException, *, step: str | None) -> ErrorRecord:
-    """What is stored of an error: names and a message, never a traceback or locals."""
+def record_error(
+    error: BaseException, *, step: str | None, limit: int = sys.maxsize
+) -> ErrorRecord:
+    """What is stored of an error: names and a message, never a traceback or locals.
+
+    Of a failed call the answer too, its data cut if it takes more than ``limit`` bytes.
+    """
     raises = "StepFailed"
     response = None
     if isinstance(error, SerializationError):
@@ -39,7 +49,7 @@ def record_error(error: BaseException, *, step: str | None) -> ErrorRecord:
         raises = "StepTimeout"
     elif isinstance(error, CallError):
         raises = "CallFailed"
-        response = error.response.to_plain() if error.response is not None else None
+        response = None if error.response is None else _kept(error.response.to_plain(), limit)
     return ErrorRecord(
         type=type_name(type(error)),
         message=_message(error),
@@ -50,11 +60,36 @@ def record_error(error: BaseException, *, step: str | None) -> ErrorRecord:
     )
 
 
+def _kept(response: dict[str, Any], limit: int) -> dict[str, Any]:
+    data = response["data"]
+    if _is_deeper(data, MAX_DEPTH):
+        # Whether it can be written would depend on how deep the caller's stack happens to be.
+        return {**response, "data": f"(JSON of more than {MAX_DEPTH} levels)"}
+    if len(json.dumps(response)) <= limit:
+        return response
+    return {**response, "data": _tidy(data if isinstance(data, str) else json.dumps(data))}
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        inside = [each.values() if isinstance(each, dict) else each for each in level
+                  if isinstance(each, (list, dict))]  # fmt: skip
+        level = [item for items in inside for item in items]
+        if not level:
+            return False
+    return True
+
+
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as broken:  # a user's __str__ may raise anything; the record must be made
         text = f"<{type_name(type(error))} whose text raised {type_name(type(broken))}>"
+    return _tidy(text)
+
+
+def _tidy(text: str) -> str:
     # A lone surrogate could not be stored as UTF-8, a NUL not on PostgreSQL.
     text = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
@@ -82,11 +117,12 @@ def raise_as(entry: Entry) -> Exception:
 def run_error(error: BaseException) -> ErrorRecord:
     """What is stored of the exception that ended a run."""
     if isinstance(error, StepFailed):
+        # As text, whatever user code that raises one itself has put there.
         return ErrorRecord(
-            type=error.error_type,
-            message=error.message,
-            step=error.step_id,
+            type=_tidy(str(error.error_type)),
+            message=_tidy(str(error.message)),
+            step=_tidy(str(error.step_id)),
             raises=type(error).__name__,
-            classes=error.classes,
+            classes=tuple(str(name) for name in error.classes),
         )
     return record_error(error, step=None)

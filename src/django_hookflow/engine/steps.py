@@ -15,13 +15,23 @@ from typing import Any, ParamSpec, TypeVar, Union, overload
 from django_hookflow.core.codec import digest
 from django_hookflow.core.entries import Kind
 from django_hookflow.core.hints import hint_of
+from django_hookflow.core.moments import check_moment
 from django_hookflow.core.requests import Request, check_step_id
 from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.core.showing import show
 from django_hookflow.engine.callables import callable_of, is_async, qualified_name, unwrap
-from django_hookflow.engine.calls import CallResponse, HttpCall, check_url, origin
+from django_hookflow.engine.calls import CallResponse, HttpCall, origin
 from django_hookflow.engine.ordered import ordered
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.plans import AtomicFunction, Function, Plan, StepOptions, Timer, Work
+from django_hookflow.engine.requesting import (
+    check_body,
+    check_headers,
+    check_key,
+    check_method,
+    check_params,
+    check_url,
+)
 from django_hookflow.engine.scheduler import Scheduler
 from django_hookflow.exceptions import WorkflowDefinitionError
 
@@ -57,7 +67,7 @@ class Steps:
         its late result is discarded (its effect may still happen).
         """
         if retry is not None and not isinstance(retry, RetryPolicy):
-            raise TypeError(f"retry is a RetryPolicy, not {retry!r}")
+            raise TypeError(f"retry is a RetryPolicy, not {show(retry)}")
         if timeout is not None:
             _check_seconds("timeout", timeout)
         merged = StepOptions(
@@ -102,11 +112,11 @@ class Steps:
         """
         if is_async(_check_callable(fn)):
             raise WorkflowDefinitionError(
-                f"atomic({step_id!r}): {qualified_name(fn)} is async def, and Django's "
+                f"atomic({show(step_id)}): {qualified_name(fn)} is async def, and Django's "
                 "transactions are sync: make it def, or use ctx.step.run"
             )
         if self._options.timeout is not None:
-            raise ValueError(f"atomic({step_id!r}) takes no timeout: a transaction is not cut")
+            raise ValueError(f"atomic({show(step_id)}) takes no timeout: a transaction is not cut")
         work = AtomicFunction(
             fn=callable_of(fn), args=args, kwargs=kwargs, hint=hint_of(unwrap(fn))
         )
@@ -122,22 +132,16 @@ class Steps:
         """
         if not isinstance(seconds, timedelta):
             _check_seconds("seconds", seconds)
-            seconds = timedelta(seconds=min(seconds, 1e12))
+            seconds = timedelta(seconds=seconds)
         if not timedelta(0) <= seconds <= MAX_SLEEP:
-            raise ValueError(f"sleep({step_id!r}) takes 0 s to 1000 years, not {seconds!r}")
+            raise ValueError(f"seconds is 0 s to 1000 years, not {show(seconds)}")
         await self._ask(step_id, Kind.SLEEP, "", seconds, Timer(until=seconds))
 
     @ordered
     async def sleep_until(self, step_id: str, when: datetime) -> None:
         """Wait until ``when``, an aware ``datetime``; a naive one is a :class:`ValueError`."""
-        if not isinstance(when, datetime):
-            raise TypeError(f"sleep_until({step_id!r}) takes a datetime, not {when!r}")
-        if when.tzinfo is None or when.utcoffset() is None:
-            raise ValueError(
-                f"sleep_until({step_id!r}) takes an aware datetime; {when!r} has no time zone: "
-                "use django.utils.timezone.make_aware()"
-            )
-        await self._ask(step_id, Kind.SLEEP, "", when, Timer(until=when))
+        until = check_moment("when", when)
+        await self._ask(step_id, Kind.SLEEP, "", when, Timer(until=until))
 
     @ordered
     async def call(
@@ -163,14 +167,16 @@ class Steps:
         is False. Redirects are not followed.
         """
         _check_seconds("timeout", timeout)
+        if not isinstance(raise_for_status, bool):
+            raise TypeError(f"raise_for_status is True or False, not {show(raise_for_status)}")
         work = HttpCall(
-            method=_check_text("method", method).upper(),
+            method=check_method(method),
             url=check_url(url),
-            body=body,
-            headers=_check_headers(headers),
-            params=params,
+            body=check_body(body),
+            headers=check_headers(headers),
+            params=check_params(params),
             timeout=float(timeout),
-            idempotency_key=idempotency_key,
+            idempotency_key=check_key(idempotency_key),
             raise_for_status=raise_for_status,
         )
         seen = (work.method, work.url, body, headers, params)
@@ -185,10 +191,10 @@ class Steps:
             if scheduler.refusals > MAX_REFUSALS:
                 await scheduler.loop.create_future()  # a bare except in a loop: nobody resumes it
             raise asyncio.CancelledError("the run is suspended; nothing durable starts now")
-        refuse_inside_step(f"step {step_id!r}")
+        refuse_inside_step(f"step {show(step_id)}")
         if asyncio.get_running_loop() is not scheduler.loop:
             raise WorkflowDefinitionError(
-                f"step {step_id!r} was asked for outside the workflow's own body"
+                f"step {show(step_id)} was asked for outside the workflow's own body"
             )
         request = Request(
             step_id=check_step_id(step_id), kind=kind, call=call, args_sha=digest((args,), {})
@@ -205,7 +211,7 @@ class Steps:
 def _check_callable(fn: Any) -> Callable[..., Any]:
     if not callable(fn):
         raise TypeError(
-            f"a step takes a function and its arguments, not {fn!r}: "
+            f"a step takes a function and its arguments, not {show(fn)}: "
             'write ctx.step.run("id", fn, arg), without calling fn'
         )
     return fn  # type: ignore[no-any-return]
@@ -213,21 +219,8 @@ def _check_callable(fn: Any) -> Callable[..., Any]:
 
 def _check_seconds(name: str, seconds: Any) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"{name} is a number of seconds, not {seconds!r}")
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{name} is a number of seconds >= 0, not {seconds!r}")
-
-
-def _check_text(name: str, text: Any) -> str:
-    if not isinstance(text, str) or not text or any(c in text for c in "\r\n\x00"):
-        raise ValueError(f"{name} is text without control characters, not {text!r}")
-    return text
-
-
-def _check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    checked: dict[Any, Any] = dict(headers or {})
-    for name, value in checked.items():
-        _check_text("a header's name", name)
-        if not isinstance(value, str) or any(c in value for c in "\r\n\x00"):
-            raise ValueError(f"header {name!r} is text without line breaks, not {value!r}")
-    return checked
+        raise TypeError(f"{name} is a number of seconds, not {show(seconds)}")
+    if not 0 <= seconds <= MAX_SLEEP.total_seconds():
+        raise ValueError(
+            f"{name} is a number of seconds >= 0, at most 1000 years, not {show(seconds)}"
+        )

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, Union, overload
 from asgiref.sync import async_to_sync
 
 from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.core.showing import show
 from django_hookflow.engine.calls import CallResponse
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.scheduler import Scheduler
@@ -97,11 +98,11 @@ class SyncSteps:
         return async_to_sync(self._scheduler.drive)(coro)  # type: ignore[no-any-return]
 
     def _refuse_misuse(self, step_id: str) -> None:
-        refuse_inside_step(f"step {step_id!r}")
+        refuse_inside_step(f"step {show(step_id)}")
         if threading.get_ident() != self._scheduler.body_thread:
             # The delivery's loop waits for the body's own thread and would never hear of it.
             raise WorkflowDefinitionError(
-                f"step {step_id!r} was asked for on another thread than the workflow's own; "
+                f"step {show(step_id)} was asked for on another thread than the workflow's own; "
                 "for steps side by side write the workflow as async def and use asyncio.gather"
             )
         if self._scheduler.closing:
@@ -112,7 +113,7 @@ class SyncSteps:
             raise WorkflowSuspended
         if self._scheduler.executor.hops.journal.in_any_transaction():
             raise WorkflowDefinitionError(
-                f"step {step_id!r} was asked for inside transaction.atomic(): the step's record "
-                "would wait for, or vanish with, your transaction. Leave the block first, or "
-                "put the writes into ctx.step.atomic"
+                f"step {show(step_id)} was asked for inside transaction.atomic(): the step's "
+                "record would wait for, or vanish with, your transaction. Leave the block first, "
+                "or put the writes into ctx.step.atomic"
             )

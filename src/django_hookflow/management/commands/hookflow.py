@@ -8,7 +8,18 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from django_hookflow.cli import cancel, dev, prune, retry, runs, show, sweep, trigger, worker
+from django_hookflow.cli import (
+    cancel,
+    dev,
+    doctor,
+    prune,
+    retry,
+    runs,
+    show,
+    sweep,
+    trigger,
+    worker,
+)
 from django_hookflow.cli.terminal import Terminal
 
 SUBCOMMANDS: dict[str, ModuleType] = {
@@ -21,6 +32,7 @@ SUBCOMMANDS: dict[str, ModuleType] = {
     "sweep": sweep,
     "prune": prune,
     "worker": worker,
+    "doctor": doctor,
 }
 
 
