@@ -5,7 +5,12 @@ import sys
 import bootstrap
 
 if __name__ == "__main__":
-    bootstrap.enter(extras=["devserver"])
+    wsgi = "--wsgi" in sys.argv[1:]
+    if wsgi and bootstrap.WINDOWS:
+        sys.exit(
+            "--wsgi: gunicorn does not run on Windows; without --wsgi the demo is served by uvicorn"
+        )
+    bootstrap.enter(extras=["devserver"], groups=["wsgi"] if wsgi else [])
     from demo.show import main  # what it imports exists only from here on
 
     sys.exit(main())

@@ -1,7 +1,8 @@
 """For gunicorn: ``gunicorn --chdir example_asgi --threads 8 config.wsgi``.
 
 Async workflows run there too. Threads, because a run calls the payment API, which the same process
-serves: with a single one it would wait for itself.
+serves: with a single one it would wait for itself. (``python3 example_asgi --wsgi`` takes sync
+workers, which have one thread each, and serves the payment API by a process of its own.)
 """
 
 import os

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,8 +33,14 @@ class Child:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            # A group of its own, so that a server's workers can be killed with it.
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=HERE
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=HERE,
+                start_new_session=True,
             )
 
     def wait_until_it_listens(self) -> None:
@@ -60,8 +68,11 @@ class Child:
             raise ChildError(self._told(f"ended with code {code}"))
 
     def kill(self) -> None:
-        """End it without warning: SIGKILL, which no process can catch."""
+        """End it and its workers without warning: SIGKILL, which no process can catch."""
         if self.process is not None:
+            if hasattr(os, "killpg"):  # not on Windows, where there are no workers either
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()
             self.process = None
@@ -106,9 +117,30 @@ def qstash(port: int, logs: Path) -> Child:
     )
 
 
-def web(port: int, logs: Path) -> Child:
+def uvicorn(port: int, logs: Path) -> Child:
     """The project itself, served by uvicorn."""
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--app-dir", str(HERE)]
     command += ["--host", LOOPBACK, "--port", str(port), "--workers", "1", "--lifespan", "off"]
     command += ["--timeout-graceful-shutdown", str(END_SECONDS - 2)]
     return Child(name="the web server", command=command, port=port, log=logs / "web.log")
+
+
+def gunicorn(port: int, logs: Path) -> Child:
+    """The project itself, served by gunicorn with two sync workers."""
+    command = [*_gunicorn(port), "--workers", "2"]
+    return Child(name="the web server", command=command, port=port, log=logs / "web.log")
+
+
+def payments(port: int, logs: Path) -> Child:
+    """The payment provider by itself.
+
+    A sync worker serves one request at a time: a run on each that calls a provider which the
+    same workers serve would wait for itself.
+    """
+    command = [*_gunicorn(port), "--threads", "8"]
+    return Child(name="the payment provider", command=command, port=port, log=logs / "payments.log")
+
+
+def _gunicorn(port: int) -> list[str]:
+    command = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"{LOOPBACK}:{port}"]
+    return [*command, "--graceful-timeout", str(END_SECONDS - 2), "--no-control-socket"]

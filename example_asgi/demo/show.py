@@ -29,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _ended)
     try:
-        console.print("Starting: a fresh database, the local QStash server, uvicorn ...")
-        with stage(options.port, options.qstash_port) as set_up:
+        server = "gunicorn (2 sync workers)" if options.wsgi else "uvicorn"
+        console.print(f"Starting: a fresh database, the local QStash server, {server} ...")
+        with stage(options.port, options.qstash_port, wsgi=options.wsgi) as set_up:
             return _show(set_up, console, options)
     except ChildError as error:
         _tell(console, f"The demo cannot go on: {error}")
@@ -48,10 +49,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python3 example_asgi",
         description="Runs orders through durable workflows, on this machine only.",
+        # __main__ looks for the word itself: what it needs is installed before this is read.
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--once", action="store_true", help="end when the runs are done; exit 1 if any is wrong")
     add("--kill", action="store_true", help="SIGKILL the web server in the middle of a run")
+    add("--wsgi", action="store_true", help="serve by gunicorn (2 sync workers), not uvicorn")
     add("--port", type=int, default=0, help="of the web server (default: a free one)")
     add("--qstash-port", type=int, default=0, help="of the local QStash (default: a free one)")
     return parser.parse_args(arguments)
@@ -89,7 +93,7 @@ def _watch(set_up: Stage, screen: Any, *, kill: bool) -> Any:
         screen.show(runs)
         if act is not None:
             act.tick(runs)
-        for child in (set_up.web, set_up.qstash):
+        for child in set_up.children:
             child.check()
         if not customers.waiting and all(run.is_over for run in runs):
             break
@@ -144,7 +148,7 @@ def _stay(set_up: Stage, console: Console) -> None:
     told = {run.pk for run in look()}
     screen = PlainScreen(console)
     while True:
-        set_up.web.check()
-        set_up.qstash.check()
+        for child in set_up.children:
+            child.check()
         screen.show([run for run in look() if run.pk not in told])
         time.sleep(0.2)

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import bootstrap
 
-from demo.children import LOOPBACK, Child, ChildError, free_ports, qstash, web
+from demo.children import (
+    LOOPBACK,
+    Child,
+    ChildError,
+    free_ports,
+    gunicorn,
+    payments,
+    qstash,
+    uvicorn,
+)
 from django_hookflow.devserver.config import DEFAULT_CURRENT_KEY, DEFAULT_NEXT_KEY, DEFAULT_TOKEN
 
 VAR = Path(__file__).resolve().parent.parent / "var"
@@ -24,33 +33,35 @@ LEASE_SECONDS = 5
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     web: Child
-    qstash: Child
+    children: tuple[Child, ...]
     web_url: str
     qstash_url: str
     password: str
 
 
 @contextlib.contextmanager
-def stage(port: int, qstash_port: int) -> Iterator[Stage]:
+def stage(port: int, qstash_port: int, *, wsgi: bool) -> Iterator[Stage]:
     """Everything is up inside, and ended after it."""
     folder = Path(os.environ.get("ORDERS_VAR") or VAR)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder), contextlib.ExitStack() as ends:
         _sweep(folder)
-        ports = free_ports(port, qstash_port)
+        ports = free_ports(port, qstash_port, *([0] if wsgi else []))
         environment = _environment(folder, *ports)
         os.environ.update(environment)
         _write_down(folder / "demo.env", environment, ends)
-        broker, server = qstash(ports[1], folder), web(ports[0], folder)
-        for child in (broker, server):
+        web = (gunicorn if wsgi else uvicorn)(ports[0], folder)
+        provider = [payments(ports[2], folder)] if wsgi else []
+        children = (qstash(ports[1], folder), *provider, web)
+        for child in children:
             ends.callback(child.end)
             child.start()
         password = _database()  # while they start
-        for child in (broker, server):
+        for child in children:
             child.wait_until_it_listens()
         yield Stage(
-            web=server,
-            qstash=broker,
+            web=web,
+            children=children,
             web_url=environment["DJANGO_HOOKFLOW_DOMAIN"],
             qstash_url=environment["QSTASH_URL"],
             password=password,
@@ -77,8 +88,11 @@ def _sweep(folder: Path) -> None:
     shutil.rmtree(folder / "mail", ignore_errors=True)
 
 
-def _environment(folder: Path, web_port: int, qstash_port: int) -> dict[str, str]:
+def _environment(
+    folder: Path, web_port: int, qstash_port: int, payments_port: int = 0
+) -> dict[str, str]:
     """For this process and its children, whatever the shell has set: a demo stays local."""
+    provider = payments_port or web_port
     return {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "DJANGO_DEBUG": "1",
@@ -90,7 +104,7 @@ def _environment(folder: Path, web_port: int, qstash_port: int) -> dict[str, str
         "QSTASH_NEXT_SIGNING_KEY": DEFAULT_NEXT_KEY,
         "DJANGO_HOOKFLOW_DOMAIN": f"http://{LOOPBACK}:{web_port}",
         "DJANGO_HOOKFLOW_LEASE_SECONDS": str(LEASE_SECONDS),
-        "ORDERS_PAYMENTS_URL": f"http://{LOOPBACK}:{web_port}/payments/charges/",
+        "ORDERS_PAYMENTS_URL": f"http://{LOOPBACK}:{provider}/payments/charges/",
     }
 
 

@@ -53,7 +53,7 @@ def server_command(server: str, port: int, *options: str) -> list[str]:
     colour = "wsgi" if server in ("gunicorn-sync", "gunicorn-gthread") else "asgi"
     where = {
         "uvicorn": ("--port", str(port), "--no-access-log"),
-        "gunicorn": ("--bind", f"127.0.0.1:{port}"),
+        "gunicorn": ("--bind", f"127.0.0.1:{port}", "--no-control-socket"),
     }
     return [
         *(sys.executable, "-m", name, f"tests.e2e.servers:{colour}"),

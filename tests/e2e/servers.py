@@ -1,15 +1,26 @@
 """The applications that the server processes of end-to-end tests serve.
 
 ``HOOKFLOW_CRASH=point:visit`` ends the process by SIGKILL at that visit of that crash point;
-``HOOKFLOW_CRASH_ONCE`` is a file that remembers that it happened.
+``HOOKFLOW_CRASH_ONCE`` is a file that remembers that it happened, and to whom.
+``HOOKFLOW_DELIVER_AT_IMPORT`` names a run that is delivered when this module is imported, which
+under ``--preload`` is before the fork. ``/state`` tells what the process holds open.
 """
 
+import asyncio
+import gc
+import json
 import os
+import re
 import signal
+import threading
+from collections import Counter
 from pathlib import Path
 
+from asgiref.sync import async_to_sync
+from django.apps import apps
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from django_hookflow.conf import options
@@ -27,7 +38,7 @@ class KillAt:
             return
         self._left -= 1
         if self._left == 0:
-            self._marker.touch()
+            self._marker.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -42,6 +53,48 @@ def install_crash() -> None:
         runtime.journal = journal(lambda: options.database, crash=KillAt(point, int(visit), marker))
 
 
-asgi = get_asgi_application()
-wsgi = get_wsgi_application()
+def deliver_at_import() -> None:
+    """Do what makes this process's pool, clients and keeper, and leave no connection open."""
+    named = os.environ.get("HOOKFLOW_DELIVER_AT_IMPORT")
+    if named:
+        runs = apps.get_model("django_hookflow", "WorkflowRun").objects
+        run = runs.using(options.database).get(run_id=named)
+        async_to_sync(runtime.driver.deliver)(run.id, 1, lasting_loop=False)
+        connections.close_all()
+
+
+def state() -> bytes:
+    """What this process holds open: loops, pending tasks, threads by their names."""
+    gc.collect()
+    kept = gc.get_objects()
+    names = Counter(re.sub(r"[-_]\d.*", "", thread.name) for thread in threading.enumerate())
+    told = {
+        "pid": os.getpid(),
+        "loops": sum(
+            isinstance(each, asyncio.AbstractEventLoop) and not each.is_closed() for each in kept
+        ),
+        "tasks": sum(isinstance(each, asyncio.Task) and not each.done() for each in kept),
+        "named": names,
+    }
+    return json.dumps(told).encode()
+
+
+django_asgi = get_asgi_application()
+django_wsgi = get_wsgi_application()
 install_crash()
+deliver_at_import()
+
+
+async def asgi(scope, receive, send):
+    if scope.get("path") != "/state":
+        await django_asgi(scope, receive, send)
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": state()})
+
+
+def wsgi(environ, start_response):
+    if environ["PATH_INFO"] != "/state":
+        return django_wsgi(environ, start_response)
+    start_response("200 OK", [])
+    return [state()]

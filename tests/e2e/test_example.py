@@ -14,6 +14,10 @@ PATIENCE = 120
 
 pytestmark = pytest.mark.slow
 
+either_server = pytest.mark.parametrize(
+    "server", [pytest.param([], id="uvicorn"), pytest.param(["--wsgi"], id="gunicorn")]
+)
+
 
 def demo(folder: Path, *arguments: str) -> str:
     """What it prints; a folder of its own keeps it apart from a demo that somebody looks at."""
@@ -29,8 +33,9 @@ def demo(folder: Path, *arguments: str) -> str:
     return ended.stdout
 
 
-def test_once_ends_when_all_runs_ended_as_expected(tmp_path: Path) -> None:
-    said = demo(tmp_path, "--once")
+@either_server
+def test_once_ends_when_all_runs_ended_as_expected(tmp_path: Path, server: list[str]) -> None:
+    said = demo(tmp_path, "--once", *server)
 
     assert "OK: all 6 runs ended as expected, and nobody was charged twice." in said
     # The provider's bad moments are part of the show.
@@ -43,8 +48,11 @@ def test_once_ends_when_all_runs_ended_as_expected(tmp_path: Path) -> None:
     assert re.search(r"order-2 +process_order +completed +4 +\d+ +[\d.]+ +2 +1 x", said)
 
 
-def test_a_killed_web_server_repeats_nothing_that_was_recorded(tmp_path: Path) -> None:
-    said = demo(tmp_path, "--once", "--kill")
+@either_server
+def test_a_killed_web_server_repeats_nothing_that_was_recorded(
+    tmp_path: Path, server: list[str]
+) -> None:
+    said = demo(tmp_path, "--once", "--kill", *server)
 
     killed = re.search(
         r"Killed the web server \(SIGKILL\) while (order-\d+) was being charged", said

@@ -30,7 +30,7 @@ from django_hookflow.transports.clients import AsyncHttp, Endpoint, Http, Refuse
 from django_hookflow.transports.deadlines import within
 from django_hookflow.transports.loops import PerLoop
 
-__all__ = ["DELIVERY_TIMEOUT", "RETRY_DELAY", "PublishConfig", "QStashTransport"]
+__all__ = ["DELIVERY_TIMEOUT", "RETRY_DELAY", "PublishConfig", "QStashTransport", "translated"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,14 +84,14 @@ class QStashTransport:
         """
         config = self._config()
         api = MessageApi(self._client(config.endpoint))
-        with _translated(config):
+        with translated(config):
             within(config.timeout, lambda: _publish(api, messages, config))
 
     async def apublish(self, *messages: Message) -> None:
         """Publish from the running loop; raises :class:`TransportError` within the deadline."""
         config = self._config()
         http = await self._loops.get(config.endpoint, lambda: AsyncHttp(config.endpoint))
-        with _translated(config):
+        with translated(config):
             publishing = _apublish(AsyncMessageApi(http), messages, config)
             await asyncio.wait_for(publishing, config.timeout)
 
@@ -169,7 +169,7 @@ def _expect_wishes_refused(refused: Refused) -> None:
 
 
 @contextmanager
-def _translated(config: PublishConfig) -> Iterator[None]:
+def translated(config: PublishConfig) -> Iterator[None]:
     """Turn whatever publishing raises into a TransportError that does not show the token."""
     where = f"QStash at {config.base_url}"
     try:
