@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from django.apps import apps
 
 from django_hookflow.conf import options
 from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.showing import show
 from django_hookflow.core.transitions import Cancel, NotFailed, Over, Retry
 from django_hookflow.engine.place import refuse_in_body
 from django_hookflow.exceptions import (
@@ -42,6 +44,8 @@ class RunControls:
         the run at once.
         """
         refuse_in_body("cancelling a run", 'ctx.step.run("...", run.cancel)')
+        if not isinstance(compensate, bool):
+            raise TypeError(f"compensate is True or False, not {show(compensate)}")
         answer = self._runtime.journal.cancel(Cancel(id=run))
         if not isinstance(answer, Over):
             return
@@ -112,8 +116,13 @@ class RunControls:
 
     def _check_waiting(self, timeout: Any) -> None:
         refuse_in_body("waiting for a run's result", "a step of the workflow")
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-            raise ValueError(f"timeout is a number of seconds >= 0, not {timeout!r}")
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout is a number of seconds, not {show(timeout)}")
+        if not 0 <= timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(
+                f"timeout is a number of seconds from 0 to {threading.TIMEOUT_MAX:.0f}, "
+                f"not {show(timeout)}"
+            )
         if timeout and self._runtime.journal.in_transaction():
             raise WorkflowDefinitionError(
                 "get_result(timeout=...) inside transaction.atomic() would hold your "

@@ -1,6 +1,7 @@
 """``manage.py hookflow trigger | cancel | retry | prune``."""
 
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -176,4 +177,7 @@ def test_inside_a_tests_transaction_a_worker_stays_on_its_thread(rows: Rows) -> 
     threads = threading.active_count()
     assert hookflow("worker", "--once") == "1 delivery.\n"
     assert row("due").status == "completed"
-    assert threading.active_count() == threads
+    ending = time.monotonic() + 5  # the thread of asgiref's loop takes a moment to end
+    while threading.active_count() > threads and time.monotonic() < ending:
+        time.sleep(0.01)
+    assert threading.active_count() <= threads

@@ -150,7 +150,7 @@ BAD = [
     ({"delay": "5"}, TypeError, "delay"),
     ({"delay": True}, TypeError, "delay"),
     ({"not_before": datetime(2030, 1, 1)}, ValueError, "aware"),
-    ({"not_before": "2030"}, ValueError, "aware"),
+    ({"not_before": "2030"}, TypeError, "aware"),
     ({"delay": 1, "not_before": datetime(2030, 1, 1, tzinfo=timezone.utc)}, ValueError, "both"),
 ]
 

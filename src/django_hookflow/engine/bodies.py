@@ -56,6 +56,19 @@ async def run_async_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: An
     return _ended(main)
 
 
+def rehearse_async_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any) -> bool:
+    """Whether an ``async def`` body, given this journal, asks for all that is in it."""
+    context = contextvars.copy_context()
+    context.run(place.set, Body(run_id=scheduler.run.run_id))
+    context.run(lambda: scheduler.loop.create_task(fn(ctx)))
+    try:
+        return scheduler.rehearse()
+    except WorkflowDefinitionError:
+        return False
+    finally:
+        scheduler.close()
+
+
 def _ended(main: Any) -> BodyEnd:
     if main.cancelled():
         return Threw(error=WorkflowDefinitionError("the workflow cancelled itself"))

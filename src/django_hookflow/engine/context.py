@@ -32,7 +32,8 @@ class ReplaySilentLog(_Adapter):
         self._scheduler = scheduler
 
     def isEnabledFor(self, level: int) -> bool:
-        silent = self._scheduler.closing or self._scheduler.replay.replaying
+        scheduler = self._scheduler
+        silent = scheduler.closing or scheduler.rehearsing or scheduler.replay.replaying
         return not silent and super().isEnabledFor(level)
 
     def process(

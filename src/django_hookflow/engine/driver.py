@@ -40,6 +40,7 @@ from django_hookflow.engine.bodies import (
     Parked,
     Returned,
     Threw,
+    rehearse_async_body,
     run_async_body,
     run_sync_body,
 )
@@ -247,7 +248,7 @@ class _Delivery:
             end = await run_sync_body(
                 scheduler, workflow.fn, SyncWorkflowContext(scheduler, data, steps)
             )
-        return await self._conclude(scheduler, fence, workflow, end)
+        return await self._conclude(scheduler, claimed, fence, workflow, end)
 
     def _scheduler(
         self, claimed: Claimed, fence: Fence, stopwatch: Stopwatch, lease: Lease
@@ -273,7 +274,12 @@ class _Delivery:
         )
 
     async def _conclude(
-        self, scheduler: Scheduler, fence: Fence, workflow: Runnable, end: BodyEnd
+        self,
+        scheduler: Scheduler,
+        claimed: Claimed,
+        fence: Fence,
+        workflow: Runnable,
+        end: BodyEnd,
     ) -> Answer:
         run = scheduler.run
         if isinstance(end, Parked):
@@ -290,9 +296,30 @@ class _Delivery:
             return await self._block(scheduler, fence, mismatch.reason)
         ending = self._ending(run, workflow, end)
         if isinstance(end, Threw) and isinstance(ending, ErrorRecord):
-            ending = replace(ending, uncaught=scheduler.uncaught(end.error))
+            uncaught = self._uncaught(scheduler, claimed, workflow, end.error)
+            ending = replace(ending, uncaught=uncaught)
         raised = end.error if isinstance(end, Threw) else None
         return await self._finish(run, fence, ending, raised)
+
+    def _uncaught(
+        self, scheduler: Scheduler, claimed: Claimed, workflow: Runnable, error: BaseException
+    ) -> tuple[str, ...]:
+        """What a retry executes again: never what others in the journal are built on."""
+        certain, late = scheduler.uncaught(error)
+        if not late or not workflow.is_async:
+            return certain  # a def body asks for one thing after the other
+        entries = tuple(scheduler.replay.without((*certain, *late)))
+        run = replace(claimed.run, seq=max((entry.seq or 0 for entry in entries), default=0))
+        rehearsal = self._scheduler(
+            replace(claimed, run=run, entries=entries),
+            scheduler.executor.fence,
+            scheduler.executor.stopwatch,
+            Lease(run.id, run.epoch),
+        )
+        steps = Steps(_scheduler=rehearsal, _default_retry=self.limits.retry)
+        ctx = WorkflowContext(rehearsal, self.driver.codec().decode(run.data), steps)
+        fits = rehearse_async_body(rehearsal, workflow.fn, ctx)
+        return (*certain, *late) if fits else certain
 
     def _ending(
         self, run: RunView, workflow: Runnable, end: Union[Returned, Threw]

@@ -99,6 +99,7 @@ class Scheduler:
         self.replay = Replay(claimed.entries, seq=claimed.run.seq, series=claimed.series)
         self.handed_at: datetime = claimed.run.created_at
         self.closing = False
+        self.rehearsing = False
         self.refusals = 0
         self._numbered = 0
         self.body_thread: Union[int, None] = None
@@ -125,7 +126,6 @@ class Scheduler:
 
     def next_number(self) -> int:
         """A number for the body's next step call; called by the body itself."""
-        self._failures.asked()
         self._numbered += 1
         return self._numbered
 
@@ -172,9 +172,24 @@ class Scheduler:
         """After the body's end: what it should have asked for and did not."""
         return self._misread or self.replay.check_end()
 
-    def uncaught(self, ending: BaseException) -> tuple[str, ...]:
-        """After the body's end: the keys of the failed steps that it had not caught."""
-        return self._failures.uncaught(ending, self.replay.requests, self.replay.left_over())
+    def uncaught(self, ending: BaseException) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """After the body's end: the failed steps that it had not caught, and those that it may
+        have built on before it raised them.
+        """
+        requests = self.replay.requests
+        certain = self._failures.unanswered(requests, self.replay.left_over())
+        return certain, self._failures.raised_late(ending, requests)
+
+    def rehearse(self) -> bool:
+        """Replay an ``async def`` body as far as the journal goes: does it ask for all of it?
+
+        Nothing is executed, recorded or told.
+        """
+        self.rehearsing = True
+        self.loop.drain()
+        while self._hand_over():
+            self.loop.drain()
+        return self._misread is None and self.replay.asked_for_all()
 
     def close(self) -> None:
         """Unwind what is left of an ``async def`` body; durable calls are refused meanwhile."""

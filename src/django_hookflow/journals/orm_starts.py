@@ -6,7 +6,7 @@ conflicts are found by looking.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Union
 
@@ -20,6 +20,8 @@ from django_hookflow.models import Encoded, WorkflowRun
 
 #: Rows of one INSERT, and names of one SELECT.
 BATCH = 500
+#: Characters of data in one INSERT: a server takes no longer statements than 4 to 64 MB.
+BATCH_DATA = 1_000_000
 
 Answer = Union[Triggered, Conflict]
 
@@ -58,8 +60,21 @@ def _trigger_many(tx: Transactions, transitions: Sequence[Trigger]) -> Sequence[
 
 def _insert(tx: Transactions, transitions: Sequence[Trigger]) -> None:
     now = tx.now()
-    rows = [_row(transition, now) for transition in transitions]
-    insert_absent(tx.alias, rows, "run_id", BATCH)
+    # In one order: two that insert the same names would else wait for each other.
+    for batch in _batches(sorted(transitions, key=lambda each: each.run_id)):
+        insert_absent(tx.alias, [_row(each, now) for each in batch], "run_id", BATCH)
+
+
+def _batches(transitions: Sequence[Trigger]) -> Iterator[list[Trigger]]:
+    batch: list[Trigger] = []
+    size = 0
+    for transition in transitions:
+        size += len(transition.data)
+        if batch and (len(batch) == BATCH or size > BATCH_DATA):
+            yield batch
+            batch, size = [], len(transition.data)
+        batch.append(transition)
+    yield batch
 
 
 def _row(transition: Trigger, now: Moment) -> WorkflowRun:
