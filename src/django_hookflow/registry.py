@@ -35,6 +35,10 @@ class Registry:
         """The workflow that runs of this identity go on with."""
         return self._workflows.get((workflow_id, version))
 
+    def identities(self) -> list[tuple[str, str]]:
+        """The (id, version) of each."""
+        return list(self._workflows)
+
     def remove(self, workflow_id: str, version: str) -> None:
         """Forget one; tests that define workflows on the fly clean up with it."""
         self._workflows.pop((workflow_id, version), None)

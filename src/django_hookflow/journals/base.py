@@ -175,8 +175,13 @@ class Journal(Protocol):
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         """Runs whose wake-up has been owed for longer than that, oldest first."""
 
-    def find_due(self, *, limit: int) -> Sequence[tuple[UUID, int]]:
-        """Active runs that are due and that nobody holds, longest due first, with their wakes."""
+    def find_due(
+        self, *, limit: int, of: Union[Sequence[tuple[str, str]], None] = None
+    ) -> Sequence[tuple[UUID, int]]:
+        """Active runs that are due and that nobody holds, longest due first, with their wakes.
+
+        ``of`` are the (workflow_id, version) of those to find; without it all are found.
+        """
 
     def count_ended(self, *, older_than: timedelta, statuses: Sequence[RunStatus]) -> int:
         """How many runs of these terminal statuses ended longer ago than that."""

@@ -181,8 +181,10 @@ class MemoryJournal:
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         return self._read(memory_outside.find_owed, older_than, limit)
 
-    def find_due(self, *, limit: int) -> Sequence[tuple[UUID, int]]:
-        return self._read(memory_outside.find_due, limit)
+    def find_due(
+        self, *, limit: int, of: Union[Sequence[tuple[str, str]], None] = None
+    ) -> Sequence[tuple[UUID, int]]:
+        return self._read(memory_outside.find_due, limit, of)
 
     def count_ended(self, *, older_than: timedelta, statuses: Sequence[RunStatus]) -> int:
         return len(self._read(memory_outside.ended, older_than, statuses))

@@ -199,7 +199,9 @@ def find_owed(draft: Draft, older_than: timedelta, limit: int) -> list[UUID]:
     return [id for _, id in sorted(late)[:limit]]
 
 
-def find_due(draft: Draft, limit: int) -> list[tuple[UUID, int]]:
+def find_due(
+    draft: Draft, limit: int, of: Union[Sequence[tuple[str, str]], None]
+) -> list[tuple[UUID, int]]:
     due = [
         (run.due_at, run.id, run.wake_n)
         for run in draft.all_runs()
@@ -207,6 +209,7 @@ def find_due(draft: Draft, limit: int) -> list[tuple[UUID, int]]:
         and not run.leased(draft.now)
         and run.due_at is not None
         and run.due_at <= draft.now
+        and (of is None or (run.workflow_id, run.version) in of)
     ]
     return [(id, wake) for _, id, wake in sorted(due)[:limit]]
 

@@ -154,8 +154,10 @@ class OrmJournal:
     def find_owed(self, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
         return orm_wakes.find_owed(self._tx, older_than, limit)
 
-    def find_due(self, *, limit: int) -> Sequence[tuple[UUID, int]]:
-        return orm_wakes.find_due(self._tx, limit)
+    def find_due(
+        self, *, limit: int, of: Union[Sequence[tuple[str, str]], None] = None
+    ) -> Sequence[tuple[UUID, int]]:
+        return orm_wakes.find_due(self._tx, limit, of)
 
     def count_ended(self, *, older_than: timedelta, statuses: Sequence[RunStatus]) -> int:
         return orm_prune.count_ended(self._tx, older_than, statuses)

@@ -95,7 +95,9 @@ def find_owed(tx: Transactions, older_than: timedelta, limit: int) -> Sequence[U
     return tx.read(query)
 
 
-def find_due(tx: Transactions, limit: int) -> Sequence[tuple[UUID, int]]:
+def find_due(
+    tx: Transactions, limit: int, of: Union[Sequence[tuple[str, str]], None]
+) -> Sequence[tuple[UUID, int]]:
     def query() -> list[tuple[UUID, int]]:
         now = tx.now()
         due = runs(tx.alias).filter(
@@ -103,9 +105,20 @@ def find_due(tx: Transactions, limit: int) -> Sequence[tuple[UUID, int]]:
             status__in=ACTIVE,
             due_at__lte=now,
         )
+        if of is not None:
+            due = due.filter(_one_of(of))
         return list(due.order_by("due_at").values_list("pk", "wake_n")[:limit])
 
     return tx.read(query)
+
+
+def _one_of(identities: Sequence[tuple[str, str]]) -> Q:
+    """A list for each version: SQLite takes no deeper tree than 1,000 ORs."""
+    ids: dict[str, list[str]] = {}
+    for workflow_id, version in identities:
+        ids.setdefault(version, []).append(workflow_id)
+    each = (Q(version=version, workflow_id__in=known) for version, known in ids.items())
+    return reduce(or_, each, Q(pk__in=[]))
 
 
 def nudge(tx: Transactions, overdue: timedelta, limit: int) -> Sequence[UUID]:

@@ -115,26 +115,34 @@ def _close(clients: dict[tuple[int, Endpoint], Http]) -> None:
 
 def _publish(api: MessageApi, messages: Sequence[Message], config: PublishConfig) -> None:
     try:
-        _send(api, messages, config, _wished(config))
+        answers = _send(api, messages, config, _wished(config))
     except Refused as refused:
         _expect_wishes_refused(refused)
-        _send(api, messages, config, {})
+        answers = _send(api, messages, config, {})
+    _expect_all(answers, messages)
 
 
 async def _apublish(
     api: AsyncMessageApi, messages: Sequence[Message], config: PublishConfig
 ) -> None:
     try:
-        await _send(api, messages, config, _wished(config))
+        answers = await _send(api, messages, config, _wished(config))
     except Refused as refused:
         _expect_wishes_refused(refused)
-        await _send(api, messages, config, {})
+        answers = await _send(api, messages, config, {})
+    _expect_all(answers, messages)
 
 
 def _send(api: Any, messages: Sequence[Message], config: PublishConfig, wished: Any) -> Any:
     """One request of either colour; a batch has a body where a message has headers."""
     requests = [{**_needed(message, config), **wished} for message in messages]
     return api.publish(**requests[0]) if len(requests) == 1 else api.batch(requests)
+
+
+def _expect_all(answers: Any, messages: Sequence[Message]) -> None:
+    """A batch of several is answered item by item; what has no answer was not accepted."""
+    if len(messages) > 1 and len(answers) != len(messages):
+        raise LookupError(f"{len(answers)} answers to {len(messages)} messages")
 
 
 def _needed(message: Message, config: PublishConfig) -> dict[str, Any]:
