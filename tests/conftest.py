@@ -28,6 +28,25 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Open, and flush, for a test of one database that one only.
+
+    All of them for each test would take three times as long. ``other_databases`` marks the
+    tests that are about more than one.
+    """
+    for item in items:
+        marker = item.get_closest_marker("django_db")
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        chosen = params.get("alias") or params.get("bench")
+        known = chosen == "memory" or chosen in settings.DATABASES
+        everything = marker is not None and marker.kwargs.get("databases") == "__all__"
+        if known and everything and item.get_closest_marker("other_databases") is None:
+            aliases = {"default", chosen} & set(settings.DATABASES)
+            facts = {**marker.kwargs, "databases": sorted(aliases)}
+            item.add_marker(pytest.mark.django_db(*marker.args, **facts), append=False)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an ``async def`` test as Django's own TestCase would.
 

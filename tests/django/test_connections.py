@@ -226,6 +226,7 @@ def test_no_row_of_a_run_is_read_from_a_replica_or_written_by_a_router(alias, ot
 
 
 @pytest.mark.skipif(len(settings.DATABASES) < 2, reason="needs two databases")
+@pytest.mark.other_databases
 def test_a_transaction_on_another_alias_neither_holds_a_run_back_nor_takes_it_along(alias, other):
     with pytest.raises(ZeroDivisionError), transaction.atomic(using=other):
         run_id = naps.trigger()

@@ -573,6 +573,7 @@ def test_every_def_step_is_on_the_tests_own_thread(hookflow: Hookflow) -> None:
 
 
 @pytest.mark.django_db(databases="__all__")
+@pytest.mark.other_databases
 def test_the_journals_own_alias_is_used(alias: str, hookflow: Hookflow) -> None:
     with override_settings(DJANGO_HOOKFLOW_DATABASE=alias):
         hookflow.crash_before_record("first")

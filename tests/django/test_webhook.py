@@ -297,6 +297,7 @@ def test_atomic_rolls_back_with_its_record(alias):
     assert not Effect.objects.using(alias).filter(run_id=run_id).exists()
 
 
+@pytest.mark.other_databases
 def test_atomic_refuses_writes_to_another_alias(alias, deliver):
     other = next((name for name in connections if name != alias), None)
     if other is None:

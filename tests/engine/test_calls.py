@@ -101,7 +101,7 @@ def test_a_def_workflow_calls_too(world, api):
         return ctx.step.call("x", api.url, params={"q": "a b"}).data
 
     assert world.run(flow).result == "plain"
-    assert api.requests[0][1] == "/?q=a+b"
+    assert api.requests[0][1] in {"/?q=a+b", "/?q=a%20b"}  # of httpx 0.28, and of 0.27
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])

@@ -510,6 +510,7 @@ class TestOnTheDatabase:
         model = apps.get_model("django_hookflow", "WorkflowRun")
         assert not model.objects.using(alias).exists()
 
+    @pytest.mark.other_databases
     def test_a_durable_call_inside_another_aliass_atomic_is_refused(self, alias, client):
         """Contract, section 2, names no alias: the other transaction stays open meanwhile."""
         other = next((name for name in connections if name != alias), None)
