@@ -4,6 +4,8 @@ Each question is one statement, so it sees one moment also while runs are going 
 only, name at most :data:`SHOWN` runs each, decode no value, and are the same on every database.
 A *violation* is a row that the protocol cannot have written; a *complaint* is a run that somebody
 should look at. The models are looked up, because the system checks are imported before them.
+
+Longer than other modules because it is a list of questions that know nothing of each other.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 QStash's log tells what became of it, and from that and the answer's shape follows which layer
 answered: QStash itself, nobody, another server or a proxy, or the webhook. The message is tried
 once and asks for nothing; the webhook answers it before it touches the database.
+
+A few lines longer than the habit because the layers and their sentences stand side by side.
 """
 
 from __future__ import annotations

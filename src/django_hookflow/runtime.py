@@ -3,6 +3,8 @@
 Everything that starts, delivers, controls or sweeps runs goes through :data:`runtime`. It
 sits below ``workflow`` and loads the ORM journal and the QStash transport by their dotted
 paths, so that importing the package touches no models.
+
+A few lines longer than the habit: it is one class of what a process has one of.
 """
 
 from __future__ import annotations

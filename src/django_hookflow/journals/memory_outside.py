@@ -1,4 +1,7 @@
-"""What comes from outside of a run, and wake-ups, on drafts of the memory journal."""
+"""What comes from outside of a run, and wake-ups, on drafts of the memory journal.
+
+A few lines longer than the habit: one function for each transition, to be read beside the ORM's.
+"""
 
 from __future__ import annotations
 

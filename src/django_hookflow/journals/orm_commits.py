@@ -2,6 +2,8 @@
 
 Exactly three statements: UPDATE of the run (fence, seq, lease), SELECT of what it made of the
 row together with the step's pending row, INSERT or UPDATE of the step row.
+
+A few lines longer than the habit: one function for each kind of commit, to be read together.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Repeating happens after the ``atomic`` block was left, because a statement that MySQL rolled
 back is not yet a transaction that it rolled back. A transaction inside the caller's own is
 never repeated: what was done before it would be lost, so its error is the caller's.
+
+Longer than other modules because when to repeat is one decision over all that can go wrong.
 """
 
 from __future__ import annotations
