@@ -240,9 +240,11 @@ def test_an_event_is_received_once_where_an_insert_returns_no_key(orm: OrmBench)
     if connections[orm.alias].vendor == "postgresql":
         pytest.skip("PostgreSQL always returns them")
     before = vars(features).copy()
-    features.can_return_columns_from_insert = False
-    assert not features.can_return_rows_from_bulk_insert
+    # Django 6.1 knows the second by itself; before that it follows from the first.
+    for name in ("can_return_columns_from_insert", "can_return_rows_from_bulk_insert"):
+        vars(features)[name] = False
     try:
+        assert not features.can_return_rows_from_bulk_insert
         id, fence = orm.held()
         orm.send(id, "1")
         got = [
