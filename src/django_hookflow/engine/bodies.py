@@ -89,7 +89,7 @@ async def run_sync_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any
             if scheduler.refusals:
                 sys.settrace(None)  # if the body had to be unwound by it
 
-    result = await scheduler.executor.hops.own(hookflow_body)
+    result = await scheduler.executor.hops.body(hookflow_body)
     if scheduler.broken is not None:
         raise scheduler.broken
     if scheduler.end is not None:

@@ -122,6 +122,8 @@ class Driver:
     clock: Clock
     observe: events.Observer
     clients: CallClients
+    #: The bridges of each delivery; a simulation brings its own, which need no threads.
+    hops: Callable[[Journal, Callable[[], ThreadPoolExecutor]], Hops] = Hops
 
     async def deliver(
         self,
@@ -135,7 +137,7 @@ class Driver:
 
         ``lasting_loop`` is False where the running loop ends with the request (WSGI).
         """
-        hops = Hops(self.journal, self.pool)
+        hops = self.hops(self.journal, self.pool)
         delivery = _Delivery(self, hops, stop or StopSign(), lasting_loop)
         try:
             await hops.prepare()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, Union
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 
 from django_hookflow.journals.base import Journal
 
@@ -47,6 +47,14 @@ class Hops:
     async def own(self, fn: Callable[..., T], *args: Any) -> T:
         """Call on the workflow's own thread."""
         return await sync_to_async(fn, thread_sensitive=True)(*args)
+
+    async def body(self, fn: Callable[[], T]) -> T:
+        """Run a ``def`` workflow's body; it comes back to the loop by :meth:`back`."""
+        return await self.own(fn)
+
+    def back(self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Await ``fn(*args)`` on the delivery's loop; called by a ``def`` body on its thread."""
+        return async_to_sync(fn)(*args)
 
     async def slowly(self, fn: Callable[..., T], *args: Any) -> T:
         """:meth:`own` for what may take its time: a pool's connection is given back first."""

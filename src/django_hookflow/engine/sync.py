@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar, Union, overload
 
-from asgiref.sync import async_to_sync
-
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.showing import show
 from django_hookflow.engine.calls import CallResponse
@@ -95,7 +93,7 @@ class SyncSteps:
         except BaseException:
             coro.close()
             raise
-        return async_to_sync(self._scheduler.drive)(coro)  # type: ignore[no-any-return]
+        return self._scheduler.executor.hops.back(self._scheduler.drive, coro)  # type: ignore[no-any-return]
 
     def _refuse_misuse(self, step_id: str) -> None:
         refuse_inside_step(f"step {show(step_id)}")
