@@ -13,7 +13,7 @@ from django_hookflow import RetryPolicy
 from django_hookflow.core.transitions import Cancel, Claim, Fence, Fenced, Release
 from django_hookflow.engine.scheduler import StopSign
 
-from .harness import World
+from .harness import SkippingClock, World
 
 
 class Crash(BaseException):
@@ -470,3 +470,36 @@ def test_a_retry_goes_on_counting_after_a_crash(ran):
     deliver(world, run)
     assert world.row(run).status == "failed"
     assert len(ran) == 3
+
+
+# --- what a fenced delivery still waits for
+
+
+class CountingClock(SkippingClock):
+    waits = 0
+
+    async def wait(self, event, seconds, *, busy):
+        self.waits += 1
+        await super().wait(event, seconds, busy=busy)
+
+
+def test_a_fenced_delivery_waits_for_its_last_step_without_spinning(world, ran):
+    """A timer that falls due meanwhile is not fired any more; it was asked for without end."""
+    world.clock = CountingClock()
+    world.driver = replace(world.driver, clock=world.clock)
+
+    async def slow():
+        await asyncio.sleep(0.3)
+        ran.append("slow")
+
+    async def flow(ctx):
+        await asyncio.gather(
+            ctx.step.run("slow", slow),
+            ctx.step.run("taken", lambda: world.journal.cancel(Cancel(id=run))),
+            ctx.step.sleep("due meanwhile", 0.05),
+        )
+
+    run = world.trigger(flow)
+    assert deliver(world, run).note == "fenced"
+    assert ran == ["slow"]
+    assert world.clock.waits < 20

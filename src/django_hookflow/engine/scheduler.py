@@ -245,7 +245,8 @@ class Scheduler:
             self._start_ready()
         if self._units.running or self._units.ends:
             await self._fire_due()
-            await self._pause(self._next_timer())
+            # A holder that lost the run fires nothing more: its timers are not to be waited for.
+            await self._pause(None if self.broken is not None else self._next_timer())
         elif self.broken is not None:
             raise self.broken
         elif mismatch is not None:

@@ -82,6 +82,9 @@ class MemoryJournal:
 
     def _run(self, name: str, body: Callable[..., R], *args: Any) -> R:
         self._crash(f"{name}:before")
+        return self._take(name, body, *args)
+
+    def _take(self, name: str, body: Callable[..., R], *args: Any) -> R:
         with self._lock:
             draft = Draft(self._stored, self._clock())
             answer = body(draft, *args)
@@ -114,9 +117,10 @@ class MemoryJournal:
         def after_work(draft: Draft) -> Union[t.Committed, t.NotYet]:
             return memory_holder.commit(draft, transition, value)
 
+        self._crash("atomic:before")
         # Outside of the lock: the work may take its time, or use the journal.
         value = transition.work()
-        return self._run(name, after_work)
+        return self._take(name, after_work)
 
     def suspend(self, transition: t.Suspend) -> Union[t.Suspended, t.SignalsMoved, t.StaysPaused]:
         return self._run("suspend", memory_holder.suspend, transition)

@@ -1,0 +1,105 @@
+"""Stores with one rule of the protocol broken each; a simulation is worth what it finds."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django_hookflow.core import transitions as t
+from django_hookflow.core.entries import Kind, RunStatus
+from django_hookflow.engine.place import StepInfo
+from django_hookflow.journals.base import CrashPoint
+from django_hookflow.journals.memory import MemoryJournal
+from tests.faults.sim.stores import MemoryStore
+
+
+class NoFence(MemoryJournal):
+    """A holder that lost its lease still records: its epoch is not compared."""
+
+    def commit(self, transition: t.Commit) -> Any:
+        fence = transition.fence
+        run = self._stored.runs[fence.id]
+        self.alter(run.id, epoch=fence.epoch, lease_until=run.lease_until or self._clock())
+        try:
+            return super().commit(transition)
+        finally:
+            self.alter(run.id, epoch=run.epoch)
+
+
+class NoSweep(MemoryJournal):
+    """Nobody looks for what is overdue."""
+
+    def nudge(self, *, overdue: timedelta, limit: int) -> Any:
+        return []
+
+
+class EagerTimers(MemoryJournal):
+    """A claim completes every sleep that it finds."""
+
+    def claim(self, transition: t.Claim) -> Any:
+        rows = self._stored.steps.get(transition.id, {})
+        for key, step in rows.items():
+            if step.entry.kind is Kind.SLEEP and not step.entry.is_outcome:
+                rows[key] = replace(step, entry=replace(step.entry, ready_at=self._clock()))
+        return super().claim(transition)
+
+
+class AnyoneClaims(MemoryJournal):
+    """A lease keeps nobody out."""
+
+    def look(self, id: UUID) -> Any:
+        view = super().look(id)
+        held = view is not None and view.lease_until is not None
+        return replace(view, lease_until=None, due_at=view.now) if held else view
+
+    def claim(self, transition: t.Claim) -> Any:
+        run = self._stored.runs.get(transition.id)
+        if run is not None and run.lease_until is not None:
+            self.alter(run.id, lease_until=None, due_at=self._clock())
+        return super().claim(transition)
+
+
+class ReopensFinished(MemoryJournal):
+    """A finished run is put back by whoever gives it back late."""
+
+    def published_many(self, wakes: Any) -> None:
+        super().published_many(wakes)
+        for id in wakes:
+            if self._stored.runs[id].status is RunStatus.COMPLETED:
+                self.alter(id, status=RunStatus.SUSPENDED, due_at=self._clock())
+
+
+class ForgetsPending(MemoryJournal):
+    """A suspended wait is not written down, so its time is computed anew at each replay."""
+
+    def suspend(self, transition: t.Suspend) -> Any:
+        return super().suspend(replace(transition, pending=()))
+
+
+class WritesOutside(MemoryStore):
+    """An atomic step's write does not wait for its transaction."""
+
+    def write(self, info: StepInfo) -> None:
+        super().write(info)
+        self.committed()
+
+
+def store_of(journal: type[MemoryJournal]) -> type[MemoryStore]:
+    """A store whose processes use that journal."""
+
+    class Planted(MemoryStore):
+        def make(self, crash: CrashPoint) -> MemoryJournal:
+            return journal(self._now, crash)
+
+    return Planted
+
+
+PLANTED: dict[str, type[MemoryStore]] = {
+    **{
+        journal.__name__: store_of(journal)
+        for journal in (
+            NoFence, NoSweep, EagerTimers, AnyoneClaims, ReopensFinished, ForgetsPending,
+        )
+    },
+    "WritesOutside": WritesOutside,
+}  # fmt: skip

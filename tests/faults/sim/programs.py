@@ -1,0 +1,269 @@
+"""Workflows as data: what a body asks for, what must come of it, and random ones.
+
+A :class:`Step` fails its first ``fails`` attempts. One that uses up its attempts is caught by
+the body (``catch``) or ends the run; the latter succeeds once the world is ``healed``, which is
+what somebody does before they retry a failed run.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Union
+
+from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.engine.place import current_step
+from django_hookflow.exceptions import StepFailed
+from tests.faults.sim.ledger import Ledger, Violation
+
+API = "http://api.example"
+
+
+@dataclass(frozen=True)
+class Step:
+    id: str
+    how: str = "async"  # async, def, atomic or call
+    seconds: float = 0.0
+    fails: int = 0
+    attempts: int = 3
+    delay: float = 1.0
+    catch: bool = True
+
+    @property
+    def gives_up(self) -> bool:
+        return self.fails >= self.attempts
+
+
+@dataclass(frozen=True)
+class Sleep:
+    id: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Loop:
+    times: int
+    body: tuple["Op", ...]
+
+
+@dataclass(frozen=True)
+class Gather:
+    branches: tuple[tuple["Op", ...], ...]
+
+
+@dataclass(frozen=True)
+class Race:
+    branches: tuple[tuple["Op", ...], ...]
+
+
+Op = Union[Step, Sleep, Loop, Gather, Race]
+
+
+@dataclass(frozen=True)
+class Program:
+    """``is_async`` is the workflow's colour; a ``def`` body has no branches."""
+
+    ops: tuple[Op, ...]
+    is_async: bool = True
+
+
+class Unhealed(Exception):
+    """The attempt fails, as the program says."""
+
+
+# --- what a body does
+
+
+class Bodies:
+    """The workflow functions of a program, with the steps they run."""
+
+    def __init__(self, program: Program, ledger: Ledger, effects: Any) -> None:
+        self.program = program
+        self.ledger = ledger
+        self.effects = effects
+        self.healed = False
+
+    @property
+    def fn(self) -> Any:
+        return self._async_body if self.program.is_async else self._def_body
+
+    async def _async_body(self, ctx: Any) -> Any:
+        return await self._ops(ctx, self.program.ops)
+
+    async def _ops(self, ctx: Any, ops: tuple[Op, ...]) -> list[Any]:
+        return [await self._op(ctx, op) for op in ops]
+
+    async def _op(self, ctx: Any, op: Op) -> Any:
+        if isinstance(op, Step):
+            try:
+                value = await self._request(ctx, op)
+                return value.data if op.how == "call" else value
+            except StepFailed as error:
+                return self._caught(op, error)
+        if isinstance(op, Sleep):
+            return await ctx.step.sleep(op.id, op.seconds)
+        if isinstance(op, Loop):
+            return [await self._ops(ctx, op.body) for _ in range(op.times)]
+        branches = [asyncio.ensure_future(self._ops(ctx, ops)) for ops in op.branches]
+        if isinstance(op, Gather):
+            return list(await asyncio.gather(*branches))
+        await asyncio.wait(branches, return_when=asyncio.FIRST_COMPLETED)
+        first = next(n for n, branch in enumerate(branches) if branch.done())
+        for branch in branches:
+            branch.cancel()
+        return [first, branches[first].result()]
+
+    def _def_body(self, ctx: Any) -> Any:
+        return self._def_ops(ctx, self.program.ops)
+
+    def _def_ops(self, ctx: Any, ops: tuple[Op, ...]) -> list[Any]:
+        return [self._def_op(ctx, op) for op in ops]
+
+    def _def_op(self, ctx: Any, op: Op) -> Any:
+        if isinstance(op, Step):
+            try:
+                value = self._request(ctx, op)
+                return value.data if op.how == "call" else value
+            except StepFailed as error:
+                return self._caught(op, error)
+        if isinstance(op, Sleep):
+            return ctx.step.sleep(op.id, op.seconds)
+        assert isinstance(op, Loop), "a def body has no branches"
+        return [self._def_ops(ctx, op.body) for _ in range(op.times)]
+
+    def _request(self, ctx: Any, op: Step) -> Any:
+        retry = RetryPolicy(max_attempts=op.attempts, initial_delay=op.delay, jitter=False)
+        step = ctx.step.options(retry=retry)
+        if op.how == "call":
+            return step.call(op.id, f"{API}/{op.fails}/{op.id}", method="POST")
+        if op.how == "atomic":
+            return step.atomic(op.id, self._atomic, op)
+        return step.run(op.id, self._in_async if op.how == "async" else self._in_def, op)
+
+    def _caught(self, op: Step, error: StepFailed) -> Any:
+        if not op.catch:
+            raise error
+        return f"caught {error.step_id}"
+
+    # --- what a step does
+
+    async def _in_async(self, op: Step) -> Any:
+        await asyncio.sleep(op.seconds)
+        return self._in_def(op)
+
+    def _in_def(self, op: Step) -> Any:
+        self.ledger.write(current_step())
+        return self._outcome(op)
+
+    def _atomic(self, op: Step) -> Any:
+        self.effects.write(current_step())
+        return self._outcome(op)
+
+    def _outcome(self, op: Step) -> Any:
+        info = current_step()
+        if info.attempt <= op.fails and not (self.healed and op.gives_up and not op.catch):
+            raise Unhealed(op.id)
+        return [info.step_id, info.occurrence]
+
+
+# --- what must come of it
+
+
+class Fatal(Exception):
+    """The run fails at this step."""
+
+
+def expected(program: Program, *, healed: bool) -> Any:
+    """The result, where ``...`` stands for what a race decides; raises :class:`Fatal`."""
+    return _expected(program.ops, Counter(), healed)
+
+
+def _expected(ops: tuple[Op, ...], seen: Counter[str], healed: bool) -> list[Any]:
+    return [_expect(op, seen, healed) for op in ops]
+
+
+def _expect(op: Op, seen: Counter[str], healed: bool) -> Any:
+    if isinstance(op, Step):
+        seen[op.id] += 1
+        if not op.gives_up or (healed and not op.catch):
+            return [op.id, seen[op.id]]
+        if not op.catch:
+            raise Fatal(op.id)
+        return f"caught {op.id}"
+    if isinstance(op, Sleep):
+        return None
+    if isinstance(op, Loop):
+        return [_expected(op.body, seen, healed) for _ in range(op.times)]
+    if isinstance(op, Race):
+        return ...
+    # Every branch is looked at: the one that fails may be any.
+    return [_expected(branch, seen, healed) for branch in op.branches]
+
+
+def check_result(want: Any, got: Any) -> None:
+    """Compare, passing over what a race decided."""
+    if want is ...:
+        return
+    if isinstance(want, list) and isinstance(got, list) and len(want) == len(got):
+        for one, other in zip(want, got, strict=True):
+            check_result(one, other)
+    elif want != got:
+        raise Violation(f"expected {want!r}, got {got!r}")
+
+
+def patience(ops: tuple[Op, ...]) -> float:
+    """Virtual seconds that the sleeps in it may take, one after the other."""
+    total = 0.0
+    for op in ops:
+        if isinstance(op, Sleep):
+            total += op.seconds
+        elif isinstance(op, Loop):
+            total += op.times * patience(op.body)
+        elif isinstance(op, (Gather, Race)):
+            total += sum(patience(branch) for branch in op.branches)
+    return total
+
+
+# --- random ones
+
+
+def random_program(rng: random.Random) -> Program:
+    is_async = rng.random() < 0.7
+    names = (f"s{n}" for n in range(1000))
+    ops = tuple(_random_op(rng, names, branches=is_async) for _ in range(rng.randint(1, 5)))
+    if rng.random() < 0.2:
+        ops += (Step(next(names), fails=9, attempts=rng.randint(1, 2), catch=False),)
+    return Program(ops, is_async)
+
+
+def _random_op(rng: random.Random, names: Iterator[str], *, branches: bool, depth: int = 0) -> Op:
+    shapes = ["step"] * 6 + ["sleep"] * 2 + ["loop"] * (depth < 2)
+    shapes += ["gather", "gather", "race"] * (branches and depth < 2)
+    shape = rng.choice(shapes)
+    if shape == "step":
+        return _random_step(rng, next(names))
+    if shape == "sleep":
+        return Sleep(next(names), rng.choice((0, 1, 1.5, 3, 40, 90_000)))
+
+    def inner() -> tuple[Op, ...]:
+        count = rng.randint(1, 2)
+        more = {"branches": branches, "depth": depth + 1}
+        return tuple(_random_op(rng, names, **more) for _ in range(count))
+
+    if shape == "loop":
+        return Loop(rng.randint(2, 3), inner())
+    arms = tuple(inner() for _ in range(rng.randint(2, 3)))
+    return Gather(arms) if shape == "gather" else Race(arms)
+
+
+def _random_step(rng: random.Random, name: str) -> Step:
+    fails = rng.choice((0, 0, 0, 1, 2, 9))
+    return Step(
+        name,
+        how=rng.choice(("async", "async", "def", "atomic", "call")),
+        seconds=rng.choice((0, 0, 0.1, 2, 15)),
+        fails=min(fails, 2) if fails else 0,
+        attempts=rng.choice((2, 3)),
+        delay=rng.choice((0.5, 4, 30)),
+    )

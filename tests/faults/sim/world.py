@@ -1,0 +1,414 @@
+"""One seed: a few runs, a few processes, faults, and the checks at the end."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+from django_hookflow.core.codec import JSONCodec
+from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.messages import Wake
+from django_hookflow.core.transitions import (
+    Cancel,
+    JournalUnavailable,
+    Retry,
+    SendEvent,
+    Trigger,
+    Triggered,
+)
+from tests.faults.sim import ledger
+from tests.faults.sim.bridges import SimHops
+from tests.faults.sim.broker import Broker
+from tests.faults.sim.checks import Watch, check_effects, check_end
+from tests.faults.sim.faults import Faults, random_faults
+from tests.faults.sim.hosts import Host, http_client
+from tests.faults.sim.ledger import Ledger, Violation
+from tests.faults.sim.loop import VirtualLoop
+from tests.faults.sim.programs import (
+    Bodies,
+    Fatal,
+    Program,
+    check_result,
+    expected,
+    patience,
+    random_program,
+)
+from tests.faults.sim.stores import MemoryStore, Store
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+#: Virtual seconds after the last fault in which every run must come to its end, but for its sleeps.
+SETTLING = 60_000.0
+SWEEP_EVERY = 60.0
+#: Commits, answers and deaths of one seed; the longest honest ones take a tenth of it.
+MOST_EVENTS = 30_000
+
+
+@dataclass
+class Workflow:
+    """A program as the driver sees it."""
+
+    fn: Any
+    is_async: bool
+    retry: Any = None
+    result_hint: Any = Any
+
+
+@dataclass
+class SimRun:
+    """One run of a seed, and what the world knows about it from outside."""
+
+    id: UUID
+    bodies: Bodies
+    accepted: bool = False
+    cancelled: bool = False
+    retried: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.id)
+
+
+@dataclass
+class World:
+    """Everything of one seed. ``store`` makes the rows, ``hosts`` is how many processes run."""
+
+    seed: int
+    rng: random.Random
+    faults: Faults
+    programs: list[Program]
+    make_store: Callable[[Callable[[], datetime]], Store] = MemoryStore
+    host_count: int = 2
+    lease: timedelta = timedelta(seconds=30)
+    delivery_seconds: float = 20.0
+    lagging: float = 0.3
+    noise: bool = True
+    loop: VirtualLoop = field(default_factory=VirtualLoop)
+    ledger: Ledger = field(default_factory=Ledger)
+    log: list[tuple[float, str, str]] = field(default_factory=list)
+    visits: int = 0
+    works: int = 0
+    jumped: float = 0.0
+    database_away: bool = False
+
+    def __post_init__(self) -> None:
+        self.store = self.make_store(self.now)
+        self.broker = Broker(self)
+        self.watch = Watch(self.store)
+        self.http = http_client(self.ledger)
+        self.workflows: dict[str, Workflow] = {}
+        self.hosts: list[Host] = []
+        self.runs: list[SimRun] = []
+        self.started = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._broken: BaseException | None = None
+
+    # --- what everything in it asks
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        return START + timedelta(seconds=self.loop.time() + self.jumped)
+
+    @property
+    def faulty(self) -> bool:
+        return self.loop.time() < self.faults.until
+
+    def all_runs(self) -> tuple[UUID, ...]:
+        """What a transition that names no run may touch."""
+        return tuple(run.id for run in self.runs)
+
+    def lag(self) -> float:
+        return float(self.rng.random() ** 6 * self.lagging)
+
+    def tell(self, who: str, what: str) -> None:
+        self.log.append((round(self.loop.time(), 6), who, what))
+        if len(self.log) > MOST_EVENTS:
+            raise Violation("I15: the seed does not come to rest")
+
+    def strikes(self, point: str) -> bool:
+        """Whether the process that passes this crash point dies at it."""
+        self.visits += 1
+        return self.faulty and self.visits in self.faults.crashes
+
+    def fingerprint(self) -> str:
+        """The same for the same seed, on every machine."""
+        return hashlib.sha256(repr(self.log).encode()).hexdigest()
+
+    def spawn(self, coro: Coroutine[Any, Any, Any]) -> None:
+        task = self.loop.create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ledger.Died):
+            self._broken = self._broken or error
+
+    # --- processes
+
+    def start_host(self) -> Host:
+        self.started += 1
+        host = Host(self, f"h{self.started}")
+        self.hosts.append(host)
+        return host
+
+    def any_host(self) -> Host:
+        """A living process; one that died is replaced when it is needed."""
+        self.hosts = [host for host in self.hosts if not host.dead]
+        while len(self.hosts) < self.host_count:
+            self.start_host()
+        return self.rng.choice(self.hosts)
+
+    async def deliver(self, wake: Wake, patience: float) -> tuple[int, float | None]:
+        host = self.any_host()
+        if self.faulty and self.rng.random() < self.faults.cut:
+            self.faults.note("cut")
+            patience = self.rng.random() * 10
+        answer = await host.deliver(wake, patience)
+        if answer is None:
+            return 504, None
+        self.tell(host.name, f"answers {answer.status} {answer.note}")
+        if answer.status not in {200, 503, 489}:
+            raise Violation(f"answered {answer}")
+        if answer.note == "delivery broke":
+            raise Violation("a delivery broke")
+        return answer.status, answer.retry_after
+
+    # --- people
+
+    async def _trigger(self, run: SimRun) -> None:
+        """A client that tries again with the same run_id, or gives up."""
+        await asyncio.sleep(self.rng.random() * 20)
+        trigger = Trigger(
+            id=run.id,
+            run_id=run.name,
+            workflow_id=run.name,
+            version="",
+            seed=self.rng.getrandbits(60),
+            data=JSONCodec().encode({}),
+        )
+        for _ in range(200):
+            host = self.any_host()
+            ledger.host.set(host)
+            try:
+                answer = await SimHops(host, host.journal).own(host.journal.trigger, trigger)
+                assert isinstance(answer, Triggered)
+                run.accepted = True
+                await host.publish([run.id])
+                return
+            except ledger.Died:
+                run.accepted = self.store.row(run.id) is not None
+                if self.rng.random() < 0.3:
+                    return
+            except JournalUnavailable:
+                await asyncio.sleep(5)
+
+    async def _person(self, run: SimRun) -> None:
+        """Somebody who sends events nobody waits for, cancels, and retries what failed."""
+        rng = self.rng
+        while self.noise and self.faulty:
+            await asyncio.sleep(rng.uniform(1, 60))
+            row = self.store.row(run.id)
+            if row is None or row.status in TERMINAL:
+                break
+            if rng.random() < self.faults.cancels:
+                run.cancelled = await self._apply("cancel", Cancel(id=run.id)) or run.cancelled
+            elif rng.random() < 0.3:
+                await self._apply("send_event", SendEvent(id=run.id, name="x", payload="1"))
+        while (row := self.store.row(run.id)) is None or row.status not in TERMINAL:
+            await asyncio.sleep(600)
+            if row is None and not run.accepted:
+                return
+        if row.status is RunStatus.FAILED and rng.random() < 0.7:
+            run.bodies.healed = run.retried = True
+            self.faults.note("retry")
+            while not await self._apply("retry", Retry(id=run.id)):
+                await asyncio.sleep(30)
+
+    async def _apply(self, name: str, transition: Any) -> bool:
+        """Whether it is known to have been applied."""
+        host = self.any_host()
+        ledger.host.set(host)
+        try:
+            await SimHops(host, host.journal).own(getattr(host.journal, name), transition)
+            await host.publish([transition.id])
+        except ledger.Died:
+            row = self.store.row(transition.id)
+            assert row is not None
+            if name == "cancel":
+                return row.status is RunStatus.CANCELLED
+            return name == "retry" and row.status is not RunStatus.FAILED
+        except JournalUnavailable:
+            return False
+        return True
+
+    async def _sweeper(self) -> None:
+        while True:
+            # Long sleeps would be mostly sweeps.
+            every = SWEEP_EVERY if self.faulty else 15 * SWEEP_EVERY
+            await asyncio.sleep(every * self.rng.uniform(0.8, 1.2))
+            host = self.any_host()
+            ledger.host.set(host)
+            try:
+                await host.sweep()
+            except ledger.Died:
+                continue
+
+    # --- what goes wrong by the clock
+
+    async def _misfortune(self, at: float, what: Callable[[], Any]) -> None:
+        await asyncio.sleep(at)
+        pause = what()
+        if pause is not None:
+            await pause
+
+    async def _outage(self, seconds: float) -> None:
+        self.faults.note("outage")
+        self.database_away = True
+        await asyncio.sleep(seconds)
+        self.database_away = False
+
+    def _jump(self, seconds: float) -> None:
+        self.faults.note("jump")
+        self.jumped += seconds
+
+    def _stop(self) -> None:
+        """A process is asked to end: what it serves stops at the next step."""
+        self.faults.note("stop")
+        for sign in list(self.any_host().stops):
+            sign.stop()
+
+    def _plan(self) -> None:
+        faults = self.faults
+        for at in faults.kills:
+            self.spawn(self._misfortune(at, lambda: self.any_host().die()))
+        for at, seconds in faults.freezes:
+            freeze = lambda seconds=seconds: self.any_host().freeze(seconds)  # noqa: E731
+            self.spawn(self._misfortune(at, freeze))
+        for at in faults.stops:
+            self.spawn(self._misfortune(at, self._stop))
+        for at, seconds in faults.outages:
+            self.spawn(self._misfortune(at, lambda seconds=seconds: self._outage(seconds)))
+        for at, seconds in faults.jumps:
+            self.spawn(self._misfortune(at, lambda seconds=seconds: self._jump(seconds)))
+
+    # --- from beginning to end
+
+    def simulate(self) -> None:
+        """Run the seed; raises :class:`Violation`."""
+        asyncio.set_event_loop(None)
+        self.loop.set_exception_handler(lambda loop, context: None)
+        try:
+            self.loop.run_until_complete(self._whole())
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        left = asyncio.all_tasks(self.loop)
+        for host in self.hosts:
+            host.dead = True
+        for task in left:
+            task.cancel()
+        if left:
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self.loop.close()
+
+    async def _whole(self) -> None:
+        for program in self.programs:
+            id = UUID(int=self.rng.getrandbits(128), version=4)
+            run = SimRun(id, Bodies(program, self.ledger, self.store))
+            self.workflows[run.name] = Workflow(run.bodies.fn, program.is_async)
+            self.runs.append(run)
+            self.spawn(self._trigger(run))
+            self.spawn(self._person(run))
+        self._plan()
+        self.spawn(self._sweeper())
+        sleeps = 2 * sum(patience(program.ops) for program in self.programs)
+        until = self.faults.until + SETTLING + sleeps
+        pause = 10.0
+        while self._broken is None and not self._settled() and self.loop.time() < until:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.2, 3600)
+        if self._broken is not None:
+            raise self._broken
+        for task in self._tasks:
+            task.cancel()
+        self.faults.until = 0.0
+        self.database_away = False
+        for run in self.runs:
+            await self._check(run)
+
+    def _settled(self) -> bool:
+        # The people come back later than the runs end.
+        return not self._people() and all(
+            (row := self.store.row(run.id)) is None or row.status in TERMINAL for run in self.runs
+        )
+
+    def _people(self) -> bool:
+        names = {"World._person", "World._trigger"}
+        return any(getattr(t.get_coro(), "__qualname__", "") in names for t in self._tasks)
+
+    async def _check(self, run: SimRun) -> None:
+        if not run.accepted:
+            if self.store.row(run.id) is not None or self.ledger.of(run.name):
+                raise Violation(f"I2: run {run.name} was not accepted, and is there")
+            return
+        row = check_end(self.store.row(run.id), run.name)
+        check_effects(self, row, run.id)
+        if row.status is RunStatus.CANCELLED:
+            if not run.cancelled:
+                raise Violation(f"run {run.name} was cancelled by nobody")
+            return
+        self._check_result(run, row)
+        await self._check_replay(run, row)
+
+    def _check_result(self, run: SimRun, row: Any) -> None:
+        try:
+            want = expected(run.bodies.program, healed=run.retried)
+        except Fatal as fatal:
+            step = row.error and row.error.step
+            if row.status is not RunStatus.FAILED or step != str(fatal):
+                raise Violation(
+                    f"run {run.name} should have failed at {fatal}, it is {row.status}: {row.error}"
+                ) from None
+            return
+        if row.status is not RunStatus.COMPLETED:
+            raise Violation(
+                f"run {run.name} should have completed, it is {row.status}: {row.error}"
+            )
+        check_result(want, JSONCodec().decode(row.result))
+
+    async def _check_replay(self, run: SimRun, row: Any) -> None:
+        """I12: a replay of the whole journal comes to the same end and executes nothing."""
+        host = self.start_host()
+        ledger.host.set(host)
+        self.ledger.sealed = True
+        due = {"due_at": self.now(), "lease_until": None, "result": None, "error": None}
+        self.store.alter(run.id, status=RunStatus.SUSPENDED, finished_at=None, **due)
+        self.watch = Watch(self.store)
+        await host.driver.deliver(run.id, row.wake_n)
+        again = self.store.row(run.id)
+        self.ledger.sealed = False
+        assert again is not None
+        if (again.status, again.result, again.error) != (row.status, row.result, row.error):
+            raise Violation(f"I12: replayed, {row} became {again}")
+
+
+def world_of(seed: int, make_store: Callable[..., Store] = MemoryStore) -> World:
+    """The world of a seed: programs, processes, faults, all by chance."""
+    rng = random.Random(seed)
+    return World(
+        seed=seed,
+        rng=rng,
+        faults=random_faults(rng),
+        programs=[random_program(rng) for _ in range(rng.choice((1, 1, 2)))],
+        make_store=make_store,
+        host_count=rng.randint(1, 3),
+        lease=timedelta(seconds=rng.choice((10, 30, 60))),
+        delivery_seconds=rng.choice((0.0, 5.0, 20.0, 20.0)),
+        lagging=rng.choice((0.01, 0.3, 3.0)),
+    )
