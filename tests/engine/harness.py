@@ -71,10 +71,15 @@ class Function:
 class World:
     """One process's engine; ``restart`` makes another over the same journal."""
 
+    #: Whether what things cost is what the contract says: not where messages double and fail.
+    usual = True
+    transport_class = MemoryTransport
+    journal_class = MemoryJournal
+
     def __init__(self, crash: Any = no_crash, **limits: Any) -> None:
         self.clock = SkippingClock()
-        self.journal = MemoryJournal(self.clock.now, crash=crash)
-        self.transport = MemoryTransport()
+        self.journal = self.journal_class(self.clock.now, crash=crash)
+        self.transport = self.transport_class()
         self.workflows: dict[str, Function] = {}
         self.events: list[Any] = []
         self.answers: list[Answer] = []
@@ -101,11 +106,14 @@ class World:
             codec=JSONCodec,
             limits=lambda: self.limits,
             pool=lambda: self._executor,
-            keeper=LeaseKeeper(self.journal, lambda: self.limits.lease),
+            keeper=self.make_keeper(),
             clock=self.clock,
             observe=self.events.append,
             clients=CallClients(),
         )
+
+    def make_keeper(self) -> Any:
+        return LeaseKeeper(self.journal, lambda: self.limits.lease)
 
     def trigger(self, fn: Any, data: Any = None, *, run_id: str | None = None, **more: Any) -> Any:
         name = fn.__qualname__
@@ -121,8 +129,12 @@ class World:
                 data=JSONCodec().encode({} if data is None else data),
             )
         )
-        publish_owed(self.journal, self.transport, [id], max_delay=self.limits.max_delay)
+        self.publish(id)
         return id
+
+    def publish(self, id: Any) -> None:
+        """What somebody does who has just made the run owe a wake-up."""
+        publish_owed(self.journal, self.transport, [id], max_delay=self.limits.max_delay)
 
     async def deliver(
         self, run: Any, wake: int, stop: StopSign | None = None, **options: Any

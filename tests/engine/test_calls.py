@@ -62,11 +62,6 @@ def api():
     api.close()
 
 
-@pytest.fixture
-def world():
-    return World()
-
-
 def calling(*args, **kwargs):
     async def flow(ctx):
         response = await ctx.step.call("call", *args, **kwargs)
@@ -143,7 +138,8 @@ def test_retry_after_is_honoured(world, api):
     before = world.clock.monotonic()
     assert world.run(calling(api.url)).result == [200, 1]
     assert world.clock.monotonic() - before >= 120
-    assert world.messages == 2
+    if world.usual:
+        assert world.messages == 2
 
 
 def test_no_answer_is_a_failed_call_without_a_response(world):

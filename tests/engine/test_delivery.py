@@ -15,6 +15,9 @@ from django_hookflow.engine.scheduler import StopSign
 
 from .harness import SkippingClock, World
 
+# Each has circumstances of its own.
+pytestmark = pytest.mark.usual_mode
+
 
 class Crash(BaseException):
     """The process ends here."""
@@ -32,11 +35,6 @@ class CrashOnce:
             if self.left == 0:
                 self.hit = True
                 raise Crash(point)
-
-
-@pytest.fixture
-def world():
-    return World()
 
 
 @pytest.fixture

@@ -23,11 +23,6 @@ from .harness import World
 
 
 @pytest.fixture
-def world():
-    return World()
-
-
-@pytest.fixture
 def ran():
     """Which bodies ran, in order: the ledger outside the engine."""
     return []
@@ -43,7 +38,8 @@ def test_steps_run_once_and_in_one_delivery(world, ran):
     run = world.run(flow)
     assert (run.status, run.result) == ("completed", 45)
     assert ran == list(range(10))
-    assert world.messages == 1
+    if world.usual:
+        assert world.messages == 1
 
 
 def test_a_def_workflow_does_the_same(world, ran):
@@ -60,7 +56,8 @@ def test_a_def_workflow_does_the_same(world, ran):
     run = world.run(flow, {"n": 4})
     assert (run.status, run.result) == ("completed", 9)
     assert ran == [4, "b"]
-    assert world.messages == 2
+    if world.usual:
+        assert world.messages == 2
 
 
 @pytest.mark.parametrize("sleeps", [1, 3])
@@ -71,7 +68,8 @@ def test_each_sleep_adds_one_message(world, sleeps):
             await ctx.step.run("work", int, n)
 
     assert world.run(flow).status == "completed"
-    assert world.messages == 1 + sleeps
+    if world.usual:
+        assert world.messages == 1 + sleeps
 
 
 def test_timers_never_fire_early(world):
@@ -92,7 +90,8 @@ def test_a_sleep_longer_than_the_longest_delay_is_armed_again(world):
         return "done"
 
     assert world.run(flow).result == "done"
-    assert world.messages == 1 + 5  # 7 + 7 + 7 + 7 + 2 days
+    if world.usual:
+        assert world.messages == 1 + 5  # 7 + 7 + 7 + 7 + 2 days
 
 
 def test_sleep_until(world):
@@ -161,7 +160,8 @@ def test_a_failing_step_is_tried_again_and_then_seen_by_the_workflow(world, ran)
     expected = ["bad", 4, "KeyError", True, True, False]
     assert world.run(flow).result == expected
     assert ran == [1, 2, 3, 4]
-    assert world.messages == 1  # 1 + 2 + 4 s are awaited in place
+    if world.usual:
+        assert world.messages == 1  # 1 + 2 + 4 s are awaited in place
 
 
 def test_late_retries_suspend(world, ran):
@@ -177,7 +177,8 @@ def test_late_retries_suspend(world, ran):
     assert run.status == "failed"
     assert (run.error.type, run.error.step, run.error.message) == ("OSError", "bad", "down")
     assert len(ran) == 3
-    assert world.messages == 3
+    if world.usual:
+        assert world.messages == 3
 
 
 @pytest.mark.parametrize(
@@ -272,8 +273,10 @@ def test_values_come_back_as_they_were_given(world):
         return got
 
     assert world.run(flow).result == value
-    assert seen == [value, value]
+    assert seen == [value] * len(seen)
     assert seen[0] is not value
+    if world.usual:
+        assert len(seen) == 2
 
 
 def test_two_runs_have_random_numbers_of_their_own(world):
@@ -299,8 +302,9 @@ def test_replays_see_the_same_now_and_uuid(world):
         return None
 
     world.run(flow)
-    assert len(seen) == 3
     assert len(set(seen)) == 1
+    if world.usual:
+        assert len(seen) == 3
 
 
 def test_current_step_says_where_it_runs(world):
@@ -380,6 +384,7 @@ def test_a_bare_except_cannot_make_a_false_completed(world, ran, colour):
     assert ran == ["real"]
 
 
+@pytest.mark.usual_mode
 @pytest.mark.parametrize("colour", ["async", "sync"])
 def test_durable_steps_in_finally_run_only_when_the_workflow_really_leaves(world, ran, colour):
     async def aflow(ctx):
@@ -430,8 +435,9 @@ def test_gather_records_the_sibling_before_suspending(world, ran):
         )
 
     assert world.run(flow).result == [None, "a", "b"]
-    assert sorted(ran) == ["a", "b"]
-    assert world.messages == 2
+    assert set(ran) == {"a", "b"}
+    if world.usual:
+        assert len(ran) == world.messages == 2
 
 
 def test_the_first_completed_of_wait_is_the_same_on_replay(world):
@@ -450,7 +456,9 @@ def test_the_first_completed_of_wait_is_the_same_on_replay(world):
         return await slow
 
     assert world.run(flow).result == "slow"
-    assert seen == [["fast"], ["fast"]]
+    assert seen == [seen[0]] * len(seen)
+    if world.usual:
+        assert seen == [["fast"], ["fast"]]
 
 
 def test_a_cancelled_branch_does_not_keep_the_run_waiting(world):
@@ -468,6 +476,7 @@ def test_a_cancelled_branch_does_not_keep_the_run_waiting(world):
     assert world.clock.now() - before < timedelta(hours=1)
 
 
+@pytest.mark.usual_mode
 def test_a_semaphore_bounds_side_by_side_steps(world):
     running, most = set(), []
 
@@ -503,6 +512,7 @@ def test_task_group(world, ran):
     assert ran == ["a"]
 
 
+@pytest.mark.usual_mode
 def test_def_steps_run_side_by_side(world):
     async def flow(ctx):
         await asyncio.gather(*(ctx.step.run(f"s{n}", time.sleep, 0.2) for n in range(4)))
@@ -617,6 +627,7 @@ def test_a_result_that_cannot_be_stored_fails_the_run(world):
     assert "conn" in run.error.message
 
 
+@pytest.mark.usual_mode
 def test_the_log_is_silent_while_replaying(world, caplog):
     caplog.set_level("INFO", logger="django_hookflow.workflow")
 

@@ -1,0 +1,16 @@
+import pytest
+
+from .harness import World
+from .modes import MODES
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test of a world under every mode, but those that are about one circumstance."""
+    if "world" in metafunc.fixturenames:
+        usual = metafunc.definition.get_closest_marker("usual_mode")
+        metafunc.parametrize("world", ["usual"] if usual else list(MODES), indirect=True)
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> World:
+    return MODES[request.param]()
