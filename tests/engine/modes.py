@@ -31,12 +31,12 @@ class FailingTransport(MemoryTransport):
 
     def __init__(self) -> None:
         super().__init__()
-        self._refused: set[str] = set()
+        self.refused: set[str] = set()
 
     def publish(self, *messages: Message) -> None:
-        fresh = {message.deduplication_id for message in messages} - self._refused
+        fresh = {message.deduplication_id for message in messages} - self.refused
         if fresh:
-            self._refused |= fresh
+            self.refused |= fresh
             raise TransportError("refused once")
         super().publish(*messages)
 
@@ -49,9 +49,12 @@ class RestlessWorld(World):
     def __init__(self, **limits: Any) -> None:
         self._visited: set[Any] = set()
         self.leases: list[Lease] = []
-        #: How often the mode has struck.
         self.lost = 0
         super().__init__(crash=self.pass_point, **limits)
+
+    def strikes(self) -> int:
+        """How often the mode has struck."""
+        return self.lost
 
     def pass_point(self, point: str) -> None:
         """A crash point of the journal."""
@@ -137,6 +140,9 @@ class EveryPublishFailsOnce(RestlessWorld):
     """What is owed is sent by whoever comes next."""
 
     transport_class = FailingTransport
+
+    def strikes(self) -> int:
+        return len(self.transport.refused)
 
 
 class ACrashAfterEveryCommit(RestlessWorld):
