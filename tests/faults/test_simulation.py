@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.models import Effect
 from tests.faults.sim.faults import Faults, random_faults
 from tests.faults.sim.ledger import Violation
 from tests.faults.sim.planted import PLANTED
@@ -97,7 +96,6 @@ def sync_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_no_fault_breaks_a_promise_on_a_database() -> None:
     for seed in range(5000, 5060):
-        Effect.objects.all().delete()
         simulated(world_of(seed, OrmStore))
 
 

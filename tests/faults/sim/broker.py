@@ -50,7 +50,7 @@ class Broker:
         assert isinstance(wake, Wake)
         rng, faults = self._world.rng, self._world.faults
         chance = faults if self._world.faulty else None
-        if chance and rng.random() < chance.lost:
+        if self.accepted in faults.lost_messages or (chance and rng.random() < chance.lost):
             faults.note("lost")
             return
         copies = 2 if chance and rng.random() < chance.doubled else 1

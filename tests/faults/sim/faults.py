@@ -21,6 +21,7 @@ class Faults:
     stops: tuple[float, ...] = ()
     outages: tuple[tuple[float, float], ...] = ()
     jumps: tuple[tuple[float, float], ...] = ()
+    lost_messages: tuple[int, ...] = ()
     lost: float = 0.0
     doubled: float = 0.0
     delayed: float = 0.0

@@ -43,11 +43,12 @@ class Ledger:
         self.put(Line(info.run_id, key, info.attempt, info.idempotency_key, atomic))
 
     def put(self, line: Line) -> None:
-        host.get().check_alive()
         if self.sealed:
             raise Violation(f"a replay of run {line.run} executed {line.key}")
+        host.get().at("effect:before")
         self.lines.append(line)
         host.get().worked()
+        host.get().at("effect:after")
 
     def of(self, run: str) -> list[Line]:
         return [line for line in self.lines if line.run == run]

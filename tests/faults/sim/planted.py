@@ -10,6 +10,7 @@ from django_hookflow.core.entries import Kind, RunStatus
 from django_hookflow.engine.place import StepInfo
 from django_hookflow.journals.base import CrashPoint
 from django_hookflow.journals.memory import MemoryJournal
+from django_hookflow.journals.memory_rows import Draft, Tables
 from tests.faults.sim.stores import MemoryStore
 
 
@@ -76,6 +77,21 @@ class ForgetsPending(MemoryJournal):
         return super().suspend(replace(transition, pending=()))
 
 
+class TwoCommits(MemoryJournal):
+    """The step's row is there before the run's row counts it."""
+
+    def _take(self, name: str, body: Any, *args: Any) -> Any:
+        if name != "record":
+            return super()._take(name, body, *args)
+        draft = Draft(self._stored, self._clock())
+        answer = body(draft, *args)
+        self._stored.take_over(Tables(steps=draft.written.steps))
+        self._crash("record:inside")
+        self._stored.take_over(draft.written)
+        self._crash("record:after")
+        return answer
+
+
 class WritesOutside(MemoryStore):
     """An atomic step's write does not wait for its transaction."""
 
@@ -98,7 +114,8 @@ PLANTED: dict[str, type[MemoryStore]] = {
     **{
         journal.__name__: store_of(journal)
         for journal in (
-            NoFence, NoSweep, EagerTimers, AnyoneClaims, ReopensFinished, ForgetsPending,
+            NoFence, NoSweep, EagerTimers, AnyoneClaims,
+            ReopensFinished, ForgetsPending, TwoCommits,
         )
     },
     "WritesOutside": WritesOutside,

@@ -57,7 +57,14 @@ class Race:
     branches: tuple[tuple["Op", ...], ...]
 
 
-Op = Union[Step, Sleep, Loop, Gather, Race]
+@dataclass(frozen=True)
+class Hiccup:
+    """The body itself runs out of memory, once."""
+
+    id: str
+
+
+Op = Union[Step, Sleep, Loop, Gather, Race, Hiccup]
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ class Bodies:
         self.ledger = ledger
         self.effects = effects
         self.healed = False
+        self._hiccups: set[str] = set()
 
     @property
     def fn(self) -> Any:
@@ -94,7 +102,14 @@ class Bodies:
     async def _ops(self, ctx: Any, ops: tuple[Op, ...]) -> list[Any]:
         return [await self._op(ctx, op) for op in ops]
 
+    def _hiccup(self, op: Hiccup) -> None:
+        if op.id not in self._hiccups:
+            self._hiccups.add(op.id)
+            raise MemoryError(op.id)
+
     async def _op(self, ctx: Any, op: Op) -> Any:
+        if isinstance(op, Hiccup):
+            return self._hiccup(op)
         if isinstance(op, Step):
             try:
                 value = await self._request(ctx, op)
@@ -121,6 +136,8 @@ class Bodies:
         return [self._def_op(ctx, op) for op in ops]
 
     def _def_op(self, ctx: Any, op: Op) -> Any:
+        if isinstance(op, Hiccup):
+            return self._hiccup(op)
         if isinstance(op, Step):
             try:
                 value = self._request(ctx, op)
@@ -191,7 +208,7 @@ def _expect(op: Op, seen: Counter[str], healed: bool) -> Any:
         if not op.catch:
             raise Fatal(op.id)
         return f"caught {op.id}"
-    if isinstance(op, Sleep):
+    if isinstance(op, (Sleep, Hiccup)):
         return None
     if isinstance(op, Loop):
         return [_expected(op.body, seen, healed) for _ in range(op.times)]

@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from django.db import connections
+
 from django_hookflow.engine.place import StepInfo
 from django_hookflow.journals.base import Journal
 from django_hookflow.journals.memory import MemoryJournal
 from django_hookflow.journals.memory_rows import MemoryRun, MemoryStep
 from django_hookflow.journals.orm import OrmJournal
-from django_hookflow.journals.orm_rows import read_entries, runs, steps
+from django_hookflow.journals.orm_rows import events, read_entries, runs, steps
 from tests.app.models import Effect
 from tests.faults.sim.ledger import host
 from tests.journals.bench import OrmBench
@@ -25,6 +27,11 @@ Crash = Callable[[str], None]
 
 class Store(Protocol):
     """Rows, and journals over them."""
+
+    def enter(self) -> None:
+        """Called on the loop before anything else, and :meth:`leave` after it."""
+
+    def leave(self) -> None: ...
 
     def journal(self, crash: Crash) -> Journal: ...
 
@@ -53,6 +60,12 @@ class MemoryStore:
         self._first = self.make(no_crash_point)
         self._drafted: list[tuple[str, str]] = []
         self._effects: list[tuple[str, str]] = []
+
+    def enter(self) -> None:
+        """There is nothing to open."""
+
+    def leave(self) -> None:
+        """There is nothing to close."""
 
     def make(self, crash: Crash) -> MemoryJournal:
         return MemoryJournal(self._now, crash)
@@ -89,7 +102,16 @@ class OrmStore:
     def __init__(self, now: Callable[[], datetime], alias: str = "default") -> None:
         self._now = now
         self._alias = alias
+        for rows in (events(alias), steps(alias), runs(alias), Effect.objects.using(alias)):
+            rows.all().delete()  # of the world before
         self._bench = OrmBench(alias)
+
+    def enter(self) -> None:
+        # Tasks take over the connection of the task that made them: one for all of them.
+        connections[self._alias].ensure_connection()
+
+    def leave(self) -> None:
+        connections[self._alias].close()
 
     def make(self, crash: Crash) -> OrmJournal:
         return OrmJournal(self._alias, self._now, crash)

@@ -74,7 +74,12 @@ class SimRun:
 
 @dataclass
 class World:
-    """Everything of one seed. ``store`` makes the rows, ``hosts`` is how many processes run."""
+    """Everything of one seed.
+
+    ``make_store`` makes the rows, ``host_count`` is how many processes run. Without ``noise``
+    people do only what ``script`` says, at virtual seconds: "event", "cancel", or "retry" once
+    the run has failed.
+    """
 
     seed: int
     rng: random.Random
@@ -86,6 +91,9 @@ class World:
     delivery_seconds: float = 20.0
     lagging: float = 0.3
     noise: bool = True
+    giving_up: float = 0.3
+    sweep_every: float = SWEEP_EVERY
+    script: tuple[tuple[float, str], ...] = ()
     loop: VirtualLoop = field(default_factory=VirtualLoop)
     ledger: Ledger = field(default_factory=Ledger)
     log: list[tuple[float, str, str]] = field(default_factory=list)
@@ -103,6 +111,7 @@ class World:
         self.hosts: list[Host] = []
         self.runs: list[SimRun] = []
         self.started = 0
+        self.passed: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._broken: BaseException | None = None
 
@@ -130,8 +139,11 @@ class World:
 
     def strikes(self, point: str) -> bool:
         """Whether the process that passes this crash point dies at it."""
+        if not self.faulty:
+            return False
         self.visits += 1
-        return self.faulty and self.visits in self.faults.crashes
+        self.passed.append(point)
+        return self.visits in self.faults.crashes
 
     def fingerprint(self) -> str:
         """The same for the same seed, on every machine."""
@@ -202,7 +214,7 @@ class World:
                 return
             except ledger.Died:
                 run.accepted = self.store.row(run.id) is not None
-                if self.rng.random() < 0.3:
+                if self.rng.random() < self.giving_up:
                     return
             except JournalUnavailable:
                 await asyncio.sleep(5)
@@ -219,15 +231,37 @@ class World:
                 run.cancelled = await self._apply("cancel", Cancel(id=run.id)) or run.cancelled
             elif rng.random() < 0.3:
                 await self._apply("send_event", SendEvent(id=run.id, name="x", payload="1"))
-        while (row := self.store.row(run.id)) is None or row.status not in TERMINAL:
+        while self.noise:
+            row = self.store.row(run.id)
+            if row is not None and row.status in TERMINAL:
+                if row.status is RunStatus.FAILED and rng.random() < 0.7:
+                    await self._retry(run)
+                return
             await asyncio.sleep(600)
             if row is None and not run.accepted:
                 return
-        if row.status is RunStatus.FAILED and rng.random() < 0.7:
-            run.bodies.healed = run.retried = True
-            self.faults.note("retry")
-            while not await self._apply("retry", Retry(id=run.id)):
-                await asyncio.sleep(30)
+
+    async def _scripted(self, run: SimRun) -> None:
+        for at, what in self.script:
+            await asyncio.sleep(max(0.0, at - self.loop.time()))
+            if what == "event":
+                await self._insist("send_event", SendEvent(id=run.id, name="x", payload="1"))
+            elif what == "cancel":
+                run.cancelled = True
+                await self._insist("cancel", Cancel(id=run.id))
+            else:
+                while (row := self.store.row(run.id)) is None or row.status not in TERMINAL:
+                    await asyncio.sleep(60)
+                await self._retry(run)
+
+    async def _retry(self, run: SimRun) -> None:
+        run.bodies.healed = run.retried = True
+        self.faults.note("retry")
+        await self._insist("retry", Retry(id=run.id))
+
+    async def _insist(self, name: str, transition: Any) -> None:
+        while not await self._apply(name, transition):
+            await asyncio.sleep(30)
 
     async def _apply(self, name: str, transition: Any) -> bool:
         """Whether it is known to have been applied."""
@@ -238,7 +272,8 @@ class World:
             await host.publish([transition.id])
         except ledger.Died:
             row = self.store.row(transition.id)
-            assert row is not None
+            if row is None:
+                return False
             if name == "cancel":
                 return row.status is RunStatus.CANCELLED
             return name == "retry" and row.status is not RunStatus.FAILED
@@ -249,7 +284,7 @@ class World:
     async def _sweeper(self) -> None:
         while True:
             # Long sleeps would be mostly sweeps.
-            every = SWEEP_EVERY if self.faulty else 15 * SWEEP_EVERY
+            every = self.sweep_every * (1 if self.faulty else 15)
             await asyncio.sleep(every * self.rng.uniform(0.8, 1.2))
             host = self.any_host()
             ledger.host.set(host)
@@ -318,6 +353,13 @@ class World:
         self.loop.close()
 
     async def _whole(self) -> None:
+        self.store.enter()
+        try:
+            await self._live()
+        finally:
+            self.store.leave()
+
+    async def _live(self) -> None:
         for program in self.programs:
             id = UUID(int=self.rng.getrandbits(128), version=4)
             run = SimRun(id, Bodies(program, self.ledger, self.store))
@@ -325,6 +367,7 @@ class World:
             self.runs.append(run)
             self.spawn(self._trigger(run))
             self.spawn(self._person(run))
+            self.spawn(self._scripted(run))
         self._plan()
         self.spawn(self._sweeper())
         sleeps = 2 * sum(patience(program.ops) for program in self.programs)
@@ -349,7 +392,7 @@ class World:
         )
 
     def _people(self) -> bool:
-        names = {"World._person", "World._trigger"}
+        names = {"World._person", "World._scripted", "World._trigger"}
         return any(getattr(t.get_coro(), "__qualname__", "") in names for t in self._tasks)
 
     async def _check(self, run: SimRun) -> None:
