@@ -60,7 +60,7 @@ def test_no_fault_breaks_a_promise(first: int) -> None:
 
 
 def test_a_seed_is_the_same_in_every_process() -> None:
-    code = "import sys; from tests.faults.sim.__main__ import set_up; set_up(); " + (
+    code = "import sys; from tests.faults.sim.command import set_up; set_up(); " + (
         "from tests.faults.sim.world import world_of\n"
         "for seed in range(12):\n"
         "    world = world_of(seed); world.simulate(); print(world.fingerprint())"
