@@ -501,3 +501,31 @@ def test_a_fenced_delivery_waits_for_its_last_step_without_spinning(world, ran):
     assert deliver(world, run).note == "fenced"
     assert ran == ["slow"]
     assert world.clock.waits < 20
+
+
+def test_a_retry_does_not_start_before_its_delay_is_over(world):
+    """The claim had to wait for a second before it read the journal's clock."""
+    began = []
+
+    class SlowClaims(type(world.journal)):
+        def claim(self, transition):
+            world.clock.skip(1)
+            return super().claim(transition)
+
+    slow = SlowClaims(world.clock.now)
+    slow._stored = world.journal._stored
+    world.journal = slow
+    world.driver = replace(world.driver, journal=slow)
+
+    def fails_once():
+        began.append(world.clock.now())
+        if len(began) == 1:
+            raise OSError
+
+    async def flow(ctx):
+        await ctx.step.run("a", fails_once)
+
+    world.run(flow, retry=RetryPolicy(initial_delay=3, jitter=False))
+    assert began[1] - began[0] >= timedelta(seconds=3)
+    [step] = world.steps()
+    assert step.started_at <= step.finished_at

@@ -83,7 +83,7 @@ class Executor:
     async def unit(self, job: Job, *, alone: bool) -> UnitEnd:
         """Execute and record one attempt; ``alone`` keeps ``def`` code on the own thread."""
         started = self.stopwatch.elapsed()
-        job.began, job.raised = self.stopwatch.now(), None
+        job.began, job.raised = self.stopwatch.surely(), None
         try:
             committed, delay, message = await self._attempt(job, alone=alone)
         except (Fenced, JournalUnavailable, asyncio.CancelledError) as error:

@@ -298,7 +298,9 @@ class Scheduler:
             self._units.start(job, alone=alone)
 
     def _remaining(self, job: Job) -> float:
-        return 0.0 if job.not_before is None else self.executor.stopwatch.until(job.not_before)
+        if job.not_before is None:
+            return 0.0
+        return self.executor.stopwatch.surely_until(job.not_before)
 
     def _fits(self, job: Job, delay: float) -> bool:
         work = job.plan.work

@@ -1,8 +1,9 @@
 """Time inside a delivery: a monotonic clock, and what the journal's clock shows by now.
 
-Only the journal's clock decides; this estimate is used to write down when a wait was asked
-for and to know when asking again is worth it. It is never behind the journal's clock, so a
-timer computed from it never fires early.
+Only the journal's clock decides. What it shows by now is known but for the time that its last
+answer took, so there are two estimates. One is never behind it: a wait that is written down by
+it never fires early. The other is never ahead of it: a retry that starts by it, without asking
+again, never starts early.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Stopwatch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._began = clock.monotonic()
-        self._synced_at = self._began
+        self._asked_at = self._answered_at = self._began
         self._synced_now: datetime | None = None
 
     def elapsed(self) -> float:
@@ -58,14 +59,26 @@ class Stopwatch:
         return self._clock.monotonic()
 
     def sync(self, now: datetime, asked_at: float) -> None:
-        """The journal's clock showed ``now`` at some moment after ``asked_at``."""
-        self._synced_at, self._synced_now = asked_at, now
+        """The journal's clock showed ``now`` at some moment between ``asked_at`` and this call."""
+        self._asked_at, self._answered_at = asked_at, self._clock.monotonic()
+        self._synced_now = now
 
     def now(self) -> datetime:
         """The journal's time by now, or a little later."""
+        return self._since(self._asked_at)
+
+    def surely(self) -> datetime:
+        """The journal's time by now, or a little earlier."""
+        return self._since(self._answered_at)
+
+    def _since(self, reading: float) -> datetime:
         assert self._synced_now is not None, "the claim synced it"
-        return self._synced_now + timedelta(seconds=self._clock.monotonic() - self._synced_at)
+        return self._synced_now + timedelta(seconds=self._clock.monotonic() - reading)
 
     def until(self, when: datetime) -> float:
-        """Seconds until the journal's clock shows ``when``; at least 0."""
+        """Seconds until it is worth asking whether the journal's clock shows ``when``."""
         return max(0.0, (when - self.now()).total_seconds())
+
+    def surely_until(self, when: datetime) -> float:
+        """Seconds after which the journal's clock surely shows ``when``; at least 0."""
+        return max(0.0, (when - self.surely()).total_seconds())
