@@ -1,0 +1,113 @@
+"""What the model and a real journal are compared by."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django_hookflow.core.entries import Entry, RunStatus
+from tests.faults.model.programs import SLEEP, TIMEOUT
+from tests.faults.model.state import (
+    CONSUMED,
+    EXPIRED,
+    FREE,
+    HELD,
+    LEASE,
+    NONE,
+    NOW,
+    SEEN,
+    TIMER,
+    UNSEEN,
+    UNSET,
+    State,
+    World,
+)
+
+STATUSES = {
+    RunStatus.PENDING: 1,
+    RunStatus.RUNNING: 2,
+    RunStatus.SUSPENDED: 3,
+    RunStatus.COMPLETED: 4,
+}
+#: ``due_at`` is in the future, and neither the timer's time nor the lease's end.
+STRANGE = 9
+
+
+class Projection(NamedTuple):
+    """The row, its journal and its mailbox, in the model's words."""
+
+    status: int
+    epoch: int
+    lease: int
+    lease_w: int
+    wake_n: int
+    owed: bool
+    due: int
+    signals: int
+    waits: bool
+    seq: int
+    journal: str
+    timer_written: bool
+    mail: str
+
+
+def state_of(world: World, s: State) -> Projection:
+    timed = SLEEP if SLEEP in world.program.units else "E"
+    recorded = s.journal.replace(TIMEOUT, "E")
+    return Projection(
+        status=s.status,
+        epoch=s.epoch,
+        lease=s.lease,
+        lease_w=s.lease_w,
+        wake_n=s.wake_n,
+        owed=s.owed,
+        due=s.due if s.lease == FREE else LEASE,
+        signals=s.signals,
+        waits=s.waits,
+        seq=len(s.journal),
+        journal=s.journal,
+        timer_written=s.timer != UNSET and timed not in recorded,
+        mail="".join(mail for mail in s.mail if mail >= UNSEEN),
+    )
+
+
+def row_of(bench: Any, id: UUID, timer_at: datetime) -> Projection:
+    run, now = bench.run(id), bench.time
+    steps = bench.steps(id)
+    return Projection(
+        status=STATUSES[run.status],
+        epoch=run.epoch,
+        lease=FREE if run.lease_until is None else HELD if run.leased(now) else EXPIRED,
+        lease_w=run.lease_w,
+        wake_n=run.wake_n,
+        owed=run.owed_at is not None,
+        due=_due(run, now, timer_at),
+        signals=run.signals,
+        waits=run.waits != (),
+        seq=run.seq,
+        journal=_journal(steps),
+        timer_written=any(e.ready_at == timer_at for e in steps if not e.is_outcome),
+        mail="".join(
+            CONSUMED if mail.consumed_by else SEEN if mail.seen else UNSEEN
+            for mail in bench.mail(id)
+        ),
+    )
+
+
+def _due(run: Any, now: datetime, timer_at: datetime) -> int:
+    if run.due_at is None:
+        return NONE
+    if run.lease_until is not None:
+        return LEASE if run.due_at == run.lease_until else STRANGE
+    if run.due_at == timer_at:
+        return TIMER
+    return NOW if run.due_at <= now else STRANGE
+
+
+def _journal(steps: tuple[Entry, ...]) -> str:
+    """Outcomes in the order of seq; ``?`` where a number is missing or given twice."""
+    outcomes = sorted((e.seq or 0, e.key) for e in steps if e.is_outcome)
+    failed = {e.key for e in steps if e.is_failed}
+    return "".join(
+        "?" if seq != n else TIMEOUT if key in failed else key[0]
+        for n, (seq, key) in enumerate(outcomes, start=1)
+    )
