@@ -32,6 +32,7 @@ LEASED = {"status": RunStatus.RUNNING, "lease_until": NOW + 7.2 * S, "lease_w": 
         ({"due_at": None}, 3, table.Stale()),
         (LEASED, 3, table.Busy(retry_after=9)),
         (LEASED, 2, table.Covered()),
+        ({**LEASED, "lease_until": NOW}, 3, table.Busy(retry_after=1)),
         ({**LEASED, "lease_until": NOW - S}, 3, table.Proceed()),
         ({"status": RunStatus.COMPLETED}, 3, table.Ended(paused=False)),
         ({"status": RunStatus.FAILED}, 3, table.Ended(paused=False)),
@@ -47,12 +48,17 @@ def test_unknown_run():
     assert table.admit(None, wake=1, registered=False) == table.UnknownRun()
 
 
-@pytest.mark.parametrize(("late", "blocked"), [(0, False), (599, False), (601, True)])
+@pytest.mark.parametrize(("late", "blocked"), [(0, False), (599, False), (600, True)])
 def test_an_unregistered_workflow_is_blocked_after_ten_minutes_only(late, blocked):
     run = replace(RUN, due_at=NOW - late * S)
     answer = table.admit(run, wake=3, registered=False)
-    assert isinstance(answer, table.UnknownWorkflow)
-    assert bool(answer.blocked) is blocked
+    reason = "workflow 'w' is not registered" if blocked else ""
+    assert answer == table.UnknownWorkflow(blocked=reason)
+
+
+def test_a_run_that_waits_without_an_end_is_not_blocked_for_its_workflow():
+    answer = table.admit(replace(RUN, due_at=None), wake=3, registered=False)
+    assert answer == table.UnknownWorkflow(blocked="")
 
 
 def test_a_terminal_run_of_an_unregistered_workflow_is_done():

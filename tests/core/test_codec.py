@@ -423,7 +423,8 @@ def test_the_limit_counts_bytes_and_says_which_setting() -> None:
         (Color, "RED"),
         (list[Color], ["r"]),
     ],
-    ids=str,
+    # The same in each process: without the address of an object or the order of a set.
+    ids=lambda value: str(value).partition("<")[0],
 )
 def test_enum_members_come_back_by_the_annotation(hint: Any, value: Any) -> None:
     assert same(codec.decode(codec.encode(value, hint=hint), hint=hint), value)

@@ -35,6 +35,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
         ("1.5h", 5400),
         ("30m1h", 5400),
         (" 1m ", 60),
+        ("0" * 63 + "1", 1),
     ],
 )
 def test_duration(text, seconds):
@@ -44,7 +45,8 @@ def test_duration(text, seconds):
 @pytest.mark.parametrize(
     "text",
     ["", " ", "s", "1w", "1 h", "-1s", "+1s", "1h-", "1e3s", ".5s", "1.s", "1,5s", "\u0661s",
-     "1S", "1h 30m", "inf", "nan", "9" * 40 + "d", "9" * 40, "1" * 100_000, "1s\n1s", "٣"],
+     "1S", "1h 30m", "inf", "nan", "9" * 40 + "d", "9" * 40, "0" * 65, "1" * 100_000, "1s\n1s",
+     "٣"],
 )  # fmt: skip
 def test_no_duration(text):
     with pytest.raises(ValueError, match="duration") as error:
@@ -52,11 +54,18 @@ def test_no_duration(text):
     assert repr(text[:20])[1:-1] in str(error.value)
 
 
+def test_a_duration_beyond_the_calendar_is_called_too_long():
+    with pytest.raises(ValueError, match="'1000000000d' is too long"):
+        parse_duration("1000000000d")
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         (0, "0s"),
         (90.5, "1m30.5s"),
+        (61, "1m1s"),
+        (3600, "1h"),
         (124_200, "1d10h30m"),
         (timedelta(days=1, microseconds=1), "1d0.000001s"),
         (timedelta(milliseconds=250), "0.25s"),
@@ -115,6 +124,8 @@ def test_default_backoff():
         ("1767323055", None),  # a Unix time is far more than a day
         ("", None),
         ("soon", None),
+        ("0" * 64, 0),
+        ("0" * 65, None),
         ("1" * 5000, None),
         ("NaN", None),
         ("inf", None),

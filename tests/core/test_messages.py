@@ -17,6 +17,22 @@ def test_a_wake_is_small_and_comes_back():
     assert parse_message(body) == wake
 
 
+def test_the_bodies_stay():
+    wake = Wake(run=RUN, number=5)
+    assert wake.encode() == '{"v":1,"run":"01900000-0000-7000-8000-0000000000ab","w":5}'
+    assert SweepOrder().encode() == '{"v":1,"sweep":1}'
+    assert Ping(token="abc").encode() == '{"v":1,"ping":"abc"}'
+    assert parse_message(b'{"v":1,"ping":"abc"}') == Ping(token="abc")
+
+
+@pytest.mark.parametrize("number", [1, 2**63 - 1])
+def test_a_wake_number_is_one_that_every_database_can_keep(number):
+    wake = Wake(run=RUN, number=number)
+    assert parse_message(wake.encode().encode()) == wake
+    beyond = Wake(run=RUN, number=number - 1 if number == 1 else number + 1)
+    assert parse_message(beyond.encode().encode()) == Unknown()
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -26,6 +42,9 @@ def test_a_wake_is_small_and_comes_back():
         (b'{"v":2,"ping":"x"}', Newer),
         (b'{"v":2,"anything":1}', Newer),
         (b'{"v":0,"run":"x","w":1}', Unknown),
+        (b'{"v":0,"sweep":1}', Unknown),
+        (b'{"v":1,"run":5,"w":1}', Unknown),
+        (b'{"v":1,"sweep":2}', Unknown),
         (b'{"v":true,"sweep":1}', Unknown),
         (b'{"v":1.0,"sweep":1}', Unknown),
         (b'{"v":1}', Unknown),
@@ -54,6 +73,10 @@ def test_uuid7_is_one_and_sorts_by_time(milliseconds, randomness):
     made = uuid7(milliseconds, randomness)
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
     assert made.int >> 80 == milliseconds
+
+
+def test_uuid7_keeps_48_bits_of_the_time():
+    assert uuid7(2**48 + 5, bytes(10)) == uuid7(5, bytes(10))
 
 
 def test_uuid7_wants_ten_bytes():

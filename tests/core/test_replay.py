@@ -1,6 +1,7 @@
 """Tables of (journal, requests) -> decisions; no database, no loop."""
 
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 
@@ -37,10 +38,33 @@ def test_what_is_recorded_is_not_executed():
     assert replay.check() is None
 
 
+def test_what_is_not_recorded_is_executed_from_its_first_attempt():
+    assert ask(Replay([], seq=0), "a") == Execute(
+        key="a#1", occurrence=1, attempt=0, series=0, ready_at=None, pending=None
+    )
+
+
 def test_a_failed_attempt_is_gone_on_with():
-    replay = Replay([entry("a", attempt=2, series=1)], seq=0)
-    decision = ask(replay, "a")
-    assert (decision.attempt, decision.series) == (2, 1)
+    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    row = entry("a", attempt=2, series=1, ready_at=at)
+    assert ask(Replay([row], seq=0), "a") == Execute(
+        key="a#1", occurrence=1, attempt=2, series=1, ready_at=at, pending=row
+    )
+
+
+def test_pending_rows_stand_beside_outcomes():
+    replay = Replay([entry("nap", kind=Kind.SLEEP, call=""), entry("a", 1), entry("b")], seq=1)
+    ask(replay, "a")
+    assert replay.hand_over().key == "a#1"
+    assert replay.check() is None
+    assert replay.left_over() == []
+
+
+def test_requests_are_counted():
+    replay = Replay([entry("a", 1)], seq=1)
+    assert replay.requests == 0
+    ask(replay, "a"), ask(replay, "b"), ask(replay, "b")
+    assert replay.requests == 3
 
 
 def test_a_wait_parks_and_keeps_its_row():
@@ -118,6 +142,36 @@ def test_arguments_count_only_where_a_step_id_repeats():
     assert isinstance(ask(replay, "a", sha="new"), Execute)
 
 
+def test_recorded_arguments_of_a_repeated_step_fit():
+    rows = [entry("a", n, occurrence=n, sha=f"{n}") for n in (1, 2, 3)]
+    replay = Replay(rows, seq=3)
+    assert [ask(replay, "a", sha=f"{n}") for n in (1, 2, 3)] == [
+        Recorded(key=f"a#{n}") for n in (1, 2, 3)
+    ]
+
+
+def test_a_second_occurrence_with_another_callee_is_a_mismatch():
+    rows = [entry("a", 1, sha="x"), entry("a", 2, occurrence=2, sha="x")]
+    replay = Replay(rows, seq=2)
+    ask(replay, "a", sha="x")
+    decision = ask(replay, "a", sha="x", call="m.g")
+    assert decision == Mismatch(reason="step 'a#2': expected run of m.f, got run of m.g")
+
+
+def test_the_first_mismatch_is_the_one_that_is_told():
+    replay = Replay([entry("unasked", 1), entry("a", 2), entry("b", 3)], seq=3)
+    first = ask(replay, "a", call="m.g")
+    assert ask(replay, "b", call="m.g") is first
+    assert replay.check() is first
+    assert replay.check_end() is first
+
+
+def test_an_outcome_that_was_asked_for_may_wait_for_its_turn():
+    replay = Replay([entry("a", 1)], seq=1)
+    ask(replay, "a")
+    assert replay.check() is None
+
+
 def test_an_unasked_outcome_stops_new_work():
     replay = Replay([entry("a", 1), entry("b", 2)], seq=2)
     ask(replay, "a")
@@ -136,6 +190,45 @@ def test_an_asked_outcome_may_be_left_at_the_end_an_unasked_one_may_not():
     ask(replay, "winner"), ask(replay, "loser")
     replay.hand_over()
     assert "'after#1'" in replay.check_end().reason
+
+
+def test_the_first_of_several_unasked_outcomes_is_named():
+    rows = [entry("c", 2), entry("b", 3), entry("a", 4), entry("asked", 1)]
+    replay = Replay(rows, seq=4)
+    ask(replay, "asked")
+    replay.hand_over()
+    assert replay.left_over() == rows[:3]
+    assert "'c#1'" in replay.check_end().reason
+
+
+def test_entries_can_be_had_without_some():
+    rows = [entry("a", 1), entry("b", 2), entry("nap", kind=Kind.SLEEP, call="")]
+    replay = Replay(rows, seq=2)
+    assert replay.without(["b#1", "other#1"]) == [rows[0], rows[2]]
+    assert replay.without([]) == rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked"),
+    [
+        ([], True),
+        ([entry("a", 1)], True),
+        ([entry("a", 1), entry("b", 2)], False),
+        ([entry("attempted", attempt=1)], True),  # no outcome yet: it may come to none
+        ([entry("nap", kind=Kind.SLEEP, call="")], False),
+        ([entry("mail", kind=Kind.EVENT, call="")], False),
+    ],
+)
+def test_whether_all_was_asked_for(rows, asked):
+    replay = Replay(rows, seq=2)
+    ask(replay, "a")
+    assert replay.asked_for_all() is asked
+
+
+def test_a_mismatch_has_not_asked_for_all():
+    replay = Replay([entry("a", 1)], seq=1)
+    ask(replay, "a", call="m.g")
+    assert replay.asked_for_all() is False
 
 
 def test_no_request_at_all_is_named():

@@ -156,7 +156,7 @@ def test_outcome_is_written_once_even_under_a_good_fence(bench: Bench) -> None:
     id, fence = bench.held()
     bench.record(fence, "a", value="1")
     before = bench.everything(id)
-    with pytest.raises(Fenced):
+    with pytest.raises(Fenced, match="another holder recorded this step"):
         bench.record(fence, "a", value="2")
     assert bench.everything(id) == before
     assert bench.record(fence, "a", series=1).entry.seq == 2
@@ -180,6 +180,15 @@ def test_attempts_share_one_row_and_the_outcome_ends_it(bench: Bench) -> None:
     done = bench.record(fence, "a", attempt=3, started_at=bench.time).entry
     assert (done.seq, done.attempt, done.error, done.finished_at) == (1, 3, None, bench.time)
     assert bench.steps(id) == (done,)
+
+
+def test_an_attempt_is_no_outcome_whatever_its_entry_says(bench: Bench) -> None:
+    id, fence = bench.held()
+    ended = outcome("a", seq=7, finished_at=START)
+    row = bench.journal.commit(Attempted(fence=fence, entry=ended, retry_in=SECOND)).entry
+    assert (row.status, row.seq, row.finished_at) == (StepStatus.PENDING, None, None)
+    assert bench.steps(id) == (row,)
+    assert bench.run(id).seq == 0
 
 
 def test_attempt_after_an_outcome_is_fenced(bench: Bench) -> None:
@@ -288,6 +297,13 @@ def test_events_are_received_in_order_each_once(bench: Bench) -> None:
         ("2", "y#1"),
         ('"other 2"', None),
     ]
+
+
+def test_an_event_that_is_received_has_been_seen(bench: Bench) -> None:
+    id, fence = bench.held()
+    bench.add_unseen_event(id, "paid")
+    bench.journal.commit(receive(fence, "x"))
+    assert [(m.consumed_by, m.seen) for m in bench.mail(id)] == [("x#1", True)]
 
 
 def test_events_of_another_run_are_not_received(bench: Bench) -> None:

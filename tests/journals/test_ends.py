@@ -96,6 +96,13 @@ def test_pending_rows_are_written_once(bench: Bench) -> None:
     assert bench.steps(id) == (written, replace(other, started_at=bench.time))
 
 
+def test_a_pending_row_keeps_the_time_at_which_it_was_asked_for(bench: Bench) -> None:
+    id, fence = bench.held()
+    asked = sleep("a", START + SECOND, started_at=START - SECOND)
+    bench.journal.suspend(Suspend(fence=fence, seen=0, due=SECOND, pending=(asked,)))
+    assert bench.steps(id) == (asked,)
+
+
 def test_signal_since_seen_refuses_the_suspension(bench: Bench) -> None:
     id, fence = bench.held()
     bench.send(id, "1")
@@ -187,6 +194,22 @@ def test_finish_failed(bench: Bench) -> None:
     assert (bench.run(id).status, bench.run(id).error) == (RunStatus.FAILED, error)
     assert bench.run(id).result is None
     assert bench.journal.look(id).failing is True
+
+
+def test_an_ended_run_waits_for_nothing(bench: Bench) -> None:
+    id = bench.suspended("event:paid", due=SECOND)
+    bench.pass_time(seconds=5)
+    fence = Fence(id=id, epoch=bench.claim(id, wake=2).run.epoch, lease=LEASE)
+    bench.journal.finish(Finish(fence=fence, status=RunStatus.COMPLETED, result="1"))
+    assert bench.run(id).waits == ()
+
+
+def test_a_failing_run_that_is_ended_keeps_its_error(bench: Bench) -> None:
+    id, fence = bench.held()
+    error = ErrorRecord(type="ValueError", message="no", step="a")
+    bench.alter(id, error=error)
+    bench.journal.finish(Finish(fence=fence, status=RunStatus.FAILED))
+    assert bench.run(id).error == error
 
 
 def test_finish_twice_is_fenced(bench: Bench) -> None:

@@ -1,11 +1,12 @@
 """Ended runs are removed with everything that is theirs; the same for every journal."""
 
+import uuid
 from datetime import timedelta
 
 import pytest
 
 from django_hookflow.core.entries import TERMINAL, RunStatus
-from django_hookflow.core.transitions import Retry
+from django_hookflow.core.transitions import Retry, Trigger, Triggered
 from django_hookflow.journals.orm import OrmJournal
 from tests.journals.bench import Bench, OrmBench
 
@@ -31,6 +32,13 @@ def test_what_ended_long_ago_is_removed_with_its_rows(bench: Bench) -> None:
     assert (bench.journal.look(old), bench.steps(old), bench.mail(old)) == (None, (), [])
     assert bench.journal.look(fresh) is not None
     assert len(bench.steps(fresh)) == len(bench.mail(fresh)) == 1
+
+
+def test_what_ended_just_so_long_ago_stays(bench: Bench) -> None:
+    ended(bench)
+    bench.pass_time(days=1)
+    assert bench.journal.count_ended(older_than=DAY, statuses=TERMINAL) == 0
+    assert bench.journal.prune(older_than=DAY, statuses=TERMINAL, limit=10) == 0
 
 
 def test_the_oldest_go_first_and_no_more_than_asked(bench: Bench) -> None:
@@ -73,6 +81,16 @@ def test_a_run_id_is_free_again_once_its_run_is_removed(bench: Bench) -> None:
     assert bench.start("order-1") != first
 
 
+def test_the_run_ids_of_others_are_taken_still(bench: Bench) -> None:
+    ended(bench)
+    bench.pass_time(days=2)
+    kept = bench.start("order-2")
+    assert bench.journal.prune(older_than=DAY, statuses=TERMINAL, limit=10) == 1
+    facts = {"workflow_id": "w", "version": "", "seed": 7, "data": '{"n":1}'}
+    again = Trigger(id=uuid.uuid4(), run_id="order-2", **facts)
+    assert bench.journal.trigger(again) == Triggered(id=kept, created=False)
+
+
 def test_a_run_that_was_retried_meanwhile_stays(alias: str) -> None:
     """Between the look for old runs and the transaction that removes them."""
     bench = OrmBench(alias)
@@ -109,3 +127,27 @@ def test_a_dead_holders_run_is_due_again(bench: Bench) -> None:
     id, _ = bench.held()
     bench.pass_time(seconds=61)
     assert list(bench.journal.find_due(limit=9)) == [(id, 1)]
+
+
+def test_a_lease_holds_to_its_last_microsecond(bench: Bench) -> None:
+    id, _ = bench.held()
+    bench.pass_time(seconds=60)
+    assert list(bench.journal.find_due(limit=9)) == []
+    bench.pass_time(microseconds=1)
+    assert list(bench.journal.find_due(limit=9)) == [(id, 1)]
+
+
+def test_only_the_asked_workflows_and_versions_are_found(bench: Bench) -> None:
+    first = bench.start(workflow_id="a", version="1")
+    bench.pass_time(seconds=1)
+    second = bench.start(workflow_id="a", version="2")
+    bench.pass_time(seconds=1)
+    third = bench.start(workflow_id="b", version="1")
+
+    def found(*of: tuple[str, str]) -> list[uuid.UUID]:
+        return [id for id, _ in bench.journal.find_due(limit=9, of=of)]
+
+    assert found(("a", "1"), ("b", "1")) == [first, third]
+    assert found(("a", "2")) == [second]
+    assert found(("b", "2"), ("c", "1")) == []
+    assert found() == []

@@ -68,6 +68,18 @@ def test_what_was_not_caught_is_superseded_and_goes_on_in_the_next_series(bench:
     assert [(row.key, row.series, row.seq) for row in bench.steps(id)][-1] == ("a#1", 1, 4)
 
 
+def test_rows_of_an_earlier_generation_stay_as_they_are(bench: Bench) -> None:
+    id, fence = bench.held()
+    bench.record(fence, "a", status=StepStatus.FAILED, value=None, error=error())
+    bench.alter(id, generation=1)
+    finish = Finish(fence=fence, status=RunStatus.FAILED, error=error(uncaught=("a#1",)))
+    bench.journal.finish(finish)
+    bench.journal.retry(Retry(id=id))
+    bench.alter(id, generation=0)
+    claimed = bench.claim(id, wake=2)
+    assert ([entry.key for entry in claimed.entries], claimed.series) == (["a#1"], {})
+
+
 def test_a_completed_row_is_never_superseded(bench: Bench) -> None:
     id, _ = failed(bench, "a#1", "fine#1")
     bench.journal.retry(Retry(id=id))

@@ -156,6 +156,12 @@ def test_overdue_wake_has_no_negative_delay(bench: Bench) -> None:
     assert bench.journal.owed(id).delay == timedelta(0)
 
 
+def test_owed_wake_of_a_run_without_a_time_is_for_now(bench: Bench) -> None:
+    id = bench.start()
+    bench.alter(id, due_at=None)
+    assert bench.journal.owed(id).delay == timedelta(0)
+
+
 def test_published_with_a_stale_number_changes_nothing(bench: Bench) -> None:
     id = bench.start(delay=MINUTE)
     assert bench.journal.rearm(Rearm(id=id, wake=1))
@@ -295,6 +301,14 @@ def test_unseen_events_are_signalled(bench: Bench) -> None:
     assert bench.run(lost).signals == 1
 
 
+def test_unseen_events_of_a_paused_run_stay_unseen(bench: Bench) -> None:
+    id = bench.suspended("event:paid")
+    bench.add_unseen_event(id, "paid")
+    bench.alter(id, status=RunStatus.PAUSED)
+    assert list(bench.journal.signal_unseen(limit=9)) == []
+    assert [m.seen for m in bench.mail(id)] == [False]
+
+
 def test_release_leaves_the_owed_wake_alone(bench: Bench) -> None:
     id, fence = bench.held()
     bench.alter(id, owed_at=START)
@@ -302,8 +316,15 @@ def test_release_leaves_the_owed_wake_alone(bench: Bench) -> None:
     assert (bench.run(id).wake_n, bench.run(id).owed_at) == (1, START)
 
 
-def test_note_blocked_writes_only_the_reason(bench: Bench) -> None:
+@pytest.mark.parametrize("status", OVER)
+def test_no_reason_is_noted_for_a_run_that_is_over(bench: Bench, status: RunStatus) -> None:
+    id = bench.start()
+    bench.alter(id, status=status)
+    bench.journal.note_blocked(id, "workflow w is not registered")
+    assert bench.run(id).blocked == ""
 
+
+def test_note_blocked_writes_only_the_reason(bench: Bench) -> None:
     id = bench.start()
     before = bench.run(id)
     bench.journal.note_blocked(id, "workflow w is not registered")

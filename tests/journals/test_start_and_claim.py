@@ -14,6 +14,7 @@ from django_hookflow.core.transitions import (
     Conflict,
     Fence,
     Fenced,
+    Fire,
     NotClaimed,
     Over,
     Record,
@@ -38,7 +39,8 @@ def test_trigger_creates_a_run_that_owes_its_first_wake(bench: Bench) -> None:
     assert (view.wake_n, view.owed_at, view.due_at) == (1, START, START)
     assert (view.seed, view.version, view.workflow_id) == (2**63 - 1, "2", "w")
     assert (view.data, view.failing, view.parent) == ('{"n":1}', False, None)
-    assert (view.lease_until, view.deadline, view.generation) == (None, None, 0)
+    assert (view.lease_until, view.lease_w, view.deadline) == (None, 0, None)
+    assert (view.generation, view.deaths, view.blocked, view.blocked_n) == (0, 0, "", 0)
     assert (view.created_at, view.now) == (START, START)
 
 
@@ -173,6 +175,16 @@ def test_superseded_outcomes_are_kept_but_not_read(bench: Bench) -> None:
     assert bench.steps(id) == (old, new)
 
 
+def test_outcomes_superseded_in_an_earlier_generation_start_no_series(bench: Bench) -> None:
+    id, fence = bench.held()
+    bench.record(fence, "a")
+    bench.supersede(id)
+    bench.alter(id, generation=1)
+    bench.pass_time(seconds=61)
+    claimed = bench.claim(id)
+    assert (claimed.entries, claimed.series) == ((), {})
+
+
 def sleeping(bench: Bench) -> uuid.UUID:
     """Four sleeps; by time b and c are due together, a before them, d much later."""
     at = START + timedelta(seconds=10)
@@ -213,6 +225,23 @@ def test_sleeps_do_not_fire_a_microsecond_early(bench: Bench) -> None:
     assert bench.claim(id).run.seq == 2  # a, whose time was a second before
 
 
+def test_sleeps_fire_to_the_microsecond(bench: Bench) -> None:
+    id = sleeping(bench)
+    bench.time = START + timedelta(seconds=10)
+    assert bench.claim(id).run.seq == 4
+
+
+def test_a_sleep_that_has_fired_is_left_alone(bench: Bench) -> None:
+    id, fence = bench.held()
+    bench.journal.commit(Fire(fence=fence, entry=sleep("nap", START)))
+    bench.journal.suspend(Suspend(fence=fence, seen=0, due=SECOND))
+    rows = bench.steps(id)
+    bench.pass_time(seconds=5)
+    claimed = bench.claim(id, wake=2)
+    assert claimed.run.seq == bench.run(id).seq == 1
+    assert claimed.entries == rows == bench.steps(id)
+
+
 def test_cancelling_run_fires_no_sleep(bench: Bench) -> None:
     id = sleeping(bench)
     bench.alter(id, status=RunStatus.CANCELLING)
@@ -247,6 +276,16 @@ def test_cancel_ends_at_once_and_fences_the_holder(bench: Bench) -> None:
     with pytest.raises(Fenced):
         bench.journal.commit(Record(fence=fence, entry=outcome("a")))
     assert bench.steps(id) == ()
+
+
+def test_cancel_clears_what_the_run_waited_for(bench: Bench) -> None:
+    id, fence = bench.held()
+    wait = Suspend(fence=fence, seen=0, due=SECOND, waits=("event:paid",), blocked="expected a")
+    bench.journal.suspend(wait)
+    bench.journal.cancel(Cancel(id=id))
+    run = bench.run(id)
+    assert (run.due_at, run.owed_at, run.waits) == (None, None, ())
+    assert (run.blocked, run.blocked_n) == ("", 0)
 
 
 def test_cancel_of_a_paused_run(bench: Bench) -> None:

@@ -220,12 +220,16 @@ def _ceil(value: float) -> float:
     return float(math.ceil(value)) if math.isfinite(value) else value
 
 
+def _undefined(left: float, right: float) -> bool:
+    return math.isnan(left) or math.isnan(right)
+
+
 def _least(left: float, right: float) -> float:
-    return math.nan if math.isnan(left + right) else min(left, right)
+    return math.nan if _undefined(left, right) else min(left, right)
 
 
 def _greatest(left: float, right: float) -> float:
-    return math.nan if math.isnan(left + right) else max(left, right)
+    return math.nan if _undefined(left, right) else max(left, right)
 
 
 _ONE: dict[str, Callable[[float], float]] = {
