@@ -1,7 +1,6 @@
 """``python -m tests.faults.model``: the search by hand, and for longer than a test may take."""
 
 import argparse
-import resource
 import sys
 import time
 from dataclasses import replace
@@ -53,7 +52,7 @@ def _explore(world: World, *, quiet: bool) -> Found:
     def progress(done: int, known: int) -> None:
         if not quiet:
             line = f"  {world.name}: {done:,} of {known:,} known states"
-            print(f"{line}, {time.monotonic() - began:.0f} s, {_memory()} MB", flush=True)
+            print(f"{line}, {time.monotonic() - began:.0f} s", flush=True)
 
     found = Search(world).run(progress)
     words = "OK" if not found.violations else "VIOLATED"
@@ -74,12 +73,6 @@ def _mutations() -> int:
         missed += mutation.law not in violations
         print(f"--- {mutation.name}\n{violations.get(mutation.law, 'NOT CAUGHT')}")
     return 1 if missed else 0
-
-
-def _memory() -> int:
-    """The most that this process has used, in MB; macOS counts bytes, the others KB."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most >> 20 if sys.platform == "darwin" else most >> 10
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from tests.faults.model.state import (
     ABSENT,
     ARRIVED,
     BEFORE,
-    CONSUMED,
     EXPIRED,
     HELD,
     HOLDING,
@@ -195,7 +194,3 @@ def drop_handler(s: State, n: int) -> State:
 
 def exists(s: State) -> bool:
     return s.status != ABSENT
-
-
-def consumed(s: State) -> int:
-    return s.mail.count(CONSUMED)

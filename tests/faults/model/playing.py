@@ -1,4 +1,7 @@
-"""What each action of the model is on a real journal, and which answer it has to get."""
+"""What each action of the model is on a real journal, and which answer it has to get.
+
+Longer than other modules because it is a list: one function for each action.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta

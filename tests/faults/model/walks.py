@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from math import fsum
 from typing import Any, NamedTuple
 
 from tests.faults.model.actors import Action
@@ -16,7 +17,7 @@ LONGEST = 120
 SLOW = {"event joins": 0.2, "event alone": 0.2, "sender signals": 0.2}
 FAULT = 0.1
 #: Of so many walks one is chosen.
-POOL = 100
+POOL = 60
 
 
 class Step(NamedTuple):
@@ -74,7 +75,7 @@ def telling_walks(world: World, *, seed: int, count: int) -> tuple[Walk, ...]:
     shown: set[Any] = set()
     chosen: list[Walk] = []
     for _ in range(count):
-        best = max(range(len(walks)), key=lambda n: sum(1 / often[x] for x in shows[n] - shown))
+        best = max(range(len(walks)), key=lambda n: fsum(1 / often[x] for x in shows[n] - shown))
         shown |= shows[best]
         chosen.append(walks[best])
     return tuple(chosen)
