@@ -1,6 +1,8 @@
 """``python3 tests [pytest arguments]``: the whole suite, or what the arguments choose.
 
-Needs nothing but a Python: the environment is made on the first start.
+Needs nothing but a Python: the environment is made on the first start. Without a path among the
+arguments the tests are shared out to a worker for each core (at most four: the tests by the real
+clock start processes of their own); ``-n 0`` is the way back to one process.
 """
 
 import sys
@@ -14,6 +16,13 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKERS = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
+
+
+def arguments(own: list[str]) -> list[str]:
+    """What pytest gets; of two equal options it takes the later, so the user's own ones win."""
+    chosen = any(Path(argument.partition("::")[0]).exists() for argument in own)
+    return own if chosen else [*WORKERS, *own]
 
 
 def main() -> None:
@@ -24,7 +33,7 @@ def main() -> None:
     spec.loader.exec_module(bootstrap)
     python = bootstrap.ensure(extras=["devserver", "postgres"], groups=["test"])
     os.chdir(ROOT)
-    bootstrap.run([str(python), "-m", "pytest", *sys.argv[1:]])
+    bootstrap.run([str(python), "-m", "pytest", *arguments(sys.argv[1:])])
 
 
 if __name__ == "__main__":

@@ -13,12 +13,17 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Make the folder of the databases, and remove it when this run ends."""
+    if config.getoption("dist", "no") != "no":
+        # Each worker of pytest-xdist is a run with a folder and databases of its own, which its
+        # children find as those of any other run: it must not inherit what this process chose.
+        del os.environ["HOOKFLOW_TEST_DIR"], os.environ["HOOKFLOW_TEST_ID"]
+        return
     folder = Path(os.environ["HOOKFLOW_TEST_DIR"])
     owner = os.getpid()
     if os.environ["HOOKFLOW_TEST_ID"] != str(owner):
-        return  # a worker or a child of the run that made it
+        return  # a child of the run that made it
     folder.mkdir(mode=0o700)
 
     @atexit.register
@@ -71,6 +76,14 @@ def pytest_report_header() -> str:
 def alias(request: pytest.FixtureRequest) -> str:
     """Each database in turn; the test carries ``django_db(databases="__all__")``."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_parallel_suffix() -> None:
+    """Leave the databases' names as tests/settings.py made them: each run's are its own already.
+
+    pytest-django's suffix for a worker would be unknown to the processes that the tests start.
+    """
 
 
 @pytest.fixture(scope="session")

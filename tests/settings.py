@@ -2,7 +2,7 @@
 
 Processes that a test starts see the same databases: the folder and the databases' names travel
 in the environment, and with ``HOOKFLOW_TEST_CHILD=1`` a process takes the test databases for its
-ordinary ones.
+ordinary ones, without asking again whether their servers answer.
 
 ``HOOKFLOW_TEST_PG``, ``HOOKFLOW_TEST_MARIADB``: where they are
 (``postgres://user:password@host:port/name``, ``mysql://...``), or ``off``. With ``CI=true``, or
@@ -84,8 +84,19 @@ def mariadb(address: str) -> dict[str, Any]:
     }
 
 
+def answered(alias: str) -> bool:
+    """Whether this is a child of a test run that found the server of that name.
+
+    A busy server may answer a second question too late, and each question costs a start its time.
+    """
+    found = os.environ.get("HOOKFLOW_TEST_FOUND", "").split(",")
+    return "HOOKFLOW_TEST_CHILD" in os.environ and alias in found
+
+
 def why_no_postgres(database: dict[str, Any]) -> str:
     """'' if PostgreSQL answers there, else the reason in a few words."""
+    if answered("postgres"):
+        return ""
     try:
         import psycopg  # an extra, which may be missing
     except ImportError as error:
@@ -118,6 +129,8 @@ def why_no_mariadb(database: dict[str, Any]) -> str:
         pymysql.version_info = (2, 2, 8, "final", 0)  # what Django asks of mysqlclient
         pymysql.install_as_MySQLdb()
         import MySQLdb
+    if answered("mariadb"):
+        return ""
     try:
         MySQLdb.connect(
             host=database["HOST"],
@@ -186,6 +199,7 @@ SERVERS = {
 #: What is not run, and why; pytest's header says it.
 NOT_RUN: dict[str, str] = {}
 DATABASES: dict[str, dict[str, Any]] = {}
+_found = []
 
 _only = os.environ.get("HOOKFLOW_TEST_DATABASE", "")
 if _only not in ("", "sqlite", *SERVERS):
@@ -204,8 +218,11 @@ for _alias, _server in SERVERS.items():
         NOT_RUN[_server.name] = _absent
     else:
         DATABASES["default" if _only else _alias] = _database
+        _found.append(_alias)
 
-if os.environ.get("HOOKFLOW_TEST_CHILD"):
+if "HOOKFLOW_TEST_CHILD" not in os.environ:
+    os.environ["HOOKFLOW_TEST_FOUND"] = ",".join(_found)
+else:
     for _database in DATABASES.values():
         _database["NAME"] = _database["TEST"]["NAME"]
 

@@ -45,7 +45,9 @@ def start_many(deployment: Deployment, **settings: str) -> list[str]:
 
 
 def worker(deployment: Deployment, number: int, **environment: str) -> subprocess.Popen[bytes]:
-    with (deployment.folder / f"worker-{number}.log").open("wb") as log:
+    """Start a worker and wait until it says so: from then on a signal ends it in order."""
+    path = deployment.folder / f"worker-{number}.log"
+    with path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "django", "hookflow", "worker", "--every", "0.1"],
             env={**deployment.environment, **environment},
@@ -53,6 +55,7 @@ def worker(deployment: Deployment, number: int, **environment: str) -> subproces
             stderr=subprocess.STDOUT,
         )
     deployment.servers.append(process)
+    wait_until(lambda: b"Looking for due runs" in path.read_bytes(), 30, deployment.logs)
     return process
 
 
