@@ -21,6 +21,7 @@ def explored() -> dict[str, Found]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("model")  # what one explored, the next one counts
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
 def test_no_interleaving_with_any_one_fault_breaks_a_law(
     world: World, explored: dict[str, Found]
@@ -33,6 +34,7 @@ def test_no_interleaving_with_any_one_fault_breaks_a_law(
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("model")
 def test_search_is_wide_enough_to_mean_something(explored: dict[str, Found]) -> None:
     for world in WORLDS:
         if world.name not in explored:  # run alone
