@@ -53,7 +53,10 @@ def _signal(tx: Transactions, transition: Signal) -> Signalled:
     if transition.wait.startswith(EVENT):
         name = transition.wait[len(EVENT) :]
         unseen = events(tx.alias).filter(workflow_run=transition.id, name=name, seen=False)
-        unseen.update(seen=True)
+        # By key: MariaDB's UPDATE over a range waits for rows that others have not committed yet,
+        # while this transaction holds the row that every holder needs.
+        if ids := list(unseen.values_list("pk", flat=True)):
+            events(tx.alias).filter(pk__in=ids).update(seen=True)
     return Signalled(owed=_owes(tx, transition.id))
 
 
