@@ -23,7 +23,7 @@ from django_hookflow.registry import registry
 from django_hookflow.workflow import Workflow
 from tests.django.harness import drain, hookflow_settings, messages, row
 
-pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True)
 
 HUGE = 10**5000  # more digits than str() gives
 LONG = "x" * 1_000_000

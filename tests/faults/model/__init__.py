@@ -20,11 +20,12 @@ Clocks are not trusted: a timer may pass and a dead holder's lease may run out a
 Cancel, pause, retry, children and compensation are not in here.
 
 **The split of EVENT and SIGNAL** (row inserted in the caller's transaction, mailbox moved by a
-transaction of its own after it) is not refuted: over all interleavings with any two faults no
-event is lost, doubled or unseen for ever. It stands on four rules, each of which has a mutation
-that the model catches: the event is visible before SIGNAL begins; it counts as unseen until a
-SIGNAL or its consumer has marked it; the sweeper signals for unseen ones; SUSPEND compares the
-mailbox's version. That SIGNAL marks *every* unseen event of its name is harmless too (the world
-``mailbox``): it holds the run's row lock, so whoever looks into the mailbox afterwards sees
-those events, and whoever looked before finds its version moved.
+transaction of its own after it) is not refuted: over all interleavings with any one fault, and
+in the world ``sequence`` with any two, no event is lost, doubled or unseen for ever. It stands
+on four rules, each of which has a mutation that the model catches: the event is visible before
+SIGNAL begins; it counts as unseen until a SIGNAL or its consumer has marked it; the sweeper
+signals for unseen ones; SUSPEND compares the mailbox's version. That SIGNAL marks *every* unseen
+event of its name is harmless too (the world ``mailbox``): it holds the run's row lock, so whoever
+looks into the mailbox afterwards sees those events, and whoever looked before finds its version
+moved.
 """
