@@ -23,6 +23,10 @@ class Watch:
         self._seen: dict[UUID, Seen] = {}
         self.commits = 0
 
+    def forget(self, run: UUID) -> None:
+        """What comes next is no move from what was: somebody altered the rows by hand."""
+        self._seen.pop(run, None)
+
     def look(self, runs: tuple[UUID, ...], point: str) -> None:
         name = point.partition(":")[0]
         for run in runs:

@@ -432,7 +432,7 @@ class World:
         self.ledger.sealed = True
         due = {"due_at": self.now(), "lease_until": None, "result": None, "error": None}
         self.store.alter(run.id, status=RunStatus.SUSPENDED, finished_at=None, **due)
-        self.watch = Watch(self.store)
+        self.watch.forget(run.id)
         await host.driver.deliver(run.id, row.wake_n)
         again = self.store.row(run.id)
         self.ledger.sealed = False
