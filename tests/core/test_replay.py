@@ -40,7 +40,7 @@ def test_what_is_recorded_is_not_executed():
 
 def test_what_is_not_recorded_is_executed_from_its_first_attempt():
     assert ask(Replay([], seq=0), "a") == Execute(
-        key="a#1", occurrence=1, attempt=0, series=0, ready_at=None, pending=None
+        key="a#1", occurrence=1, args_sha="", attempt=0, series=0, ready_at=None, pending=None
     )
 
 
@@ -48,8 +48,23 @@ def test_a_failed_attempt_is_gone_on_with():
     at = datetime(2026, 1, 1, tzinfo=timezone.utc)
     row = entry("a", attempt=2, series=1, ready_at=at)
     assert ask(Replay([row], seq=0), "a") == Execute(
-        key="a#1", occurrence=1, attempt=2, series=1, ready_at=at, pending=row
+        key="a#1", occurrence=1, args_sha="", attempt=2, series=1, ready_at=at, pending=row
     )
+
+
+@pytest.mark.parametrize(("kind", "call"), [(Kind.RUN, "m.f"), (Kind.SLEEP, "")])
+def test_other_arguments_of_a_pending_row_are_remembered_for_a_repeat(kind, call):
+    row = entry("a", kind=kind, call=call, sha="A")
+    assert ask(Replay([row], seq=0), "a", kind=kind, call=call, sha="A").args_sha == "A"
+    replay = Replay([row], seq=0)
+    decision = ask(replay, "a", kind=kind, call=call, sha="B")
+    assert decision.args_sha == "mixed"
+    written = replace(row, args_sha=decision.args_sha, status=StepStatus.COMPLETED, seq=1)
+    for sha in ("A", "B"):
+        replay = Replay([written], seq=1)
+        assert ask(replay, "a", kind=kind, call=call, sha=sha) == Recorded(key="a#1")
+        mismatch = ask(replay, "a", kind=kind, call=call, sha=sha)
+        assert mismatch.reason.startswith("step 'a#1': expected one call, got attempts with ")
 
 
 def test_pending_rows_stand_beside_outcomes():
@@ -70,7 +85,7 @@ def test_requests_are_counted():
 def test_a_wait_parks_and_keeps_its_row():
     row = entry("nap", kind=Kind.SLEEP, call="")
     assert ask(Replay([row], seq=0), "nap", kind=Kind.SLEEP, call="") == Park(
-        key="nap#1", occurrence=1, series=0, pending=row
+        key="nap#1", occurrence=1, args_sha="", series=0, pending=row
     )
 
 

@@ -22,6 +22,7 @@ class Execute:
 
     key: str
     occurrence: int
+    args_sha: str
     attempt: int
     series: int
     ready_at: datetime | None
@@ -34,6 +35,7 @@ class Park:
 
     key: str
     occurrence: int
+    args_sha: str
     series: int
     pending: Entry | None
 

@@ -23,6 +23,9 @@ from django_hookflow.core.decisions import Decision, Execute, Mismatch, Park, Re
 from django_hookflow.core.entries import WAITS, Entry, step_key
 from django_hookflow.core.requests import Request
 
+#: In place of the digest of a step's arguments: its attempts were not all the same call.
+MIXED = "mixed"
+
 
 class Replay:
     """One delivery's view of a run's journal.
@@ -78,10 +81,17 @@ class Replay:
             return Recorded(key=key)
         series = entry.series if entry else self._series.get(key, 0)
         if request.kind in WAITS:
-            return Park(key=key, occurrence=occurrence, series=series, pending=entry)
+            return Park(
+                key=key,
+                occurrence=occurrence,
+                args_sha=_of_all_attempts(entry, request),
+                series=series,
+                pending=entry,
+            )
         return Execute(
             key=key,
             occurrence=occurrence,
+            args_sha=_of_all_attempts(entry, request),
             attempt=entry.attempt if entry else 0,
             series=series,
             ready_at=entry.ready_at if entry else None,
@@ -165,10 +175,27 @@ class Replay:
         return "" if same else self._other_arguments(entry)
 
     def _other_arguments(self, entry: Entry) -> str:
+        if entry.args_sha == MIXED:
+            return (
+                f"step {entry.key!r}: expected one call, got attempts with different arguments "
+                "under one idempotency key; see what they did, then cancel this run and start "
+                "another, with a step id of its own for each item"
+            )
         return (
             f"step {entry.key!r}: expected the arguments of the recorded call, got other ones; "
             "give each item a step id of its own, and take times from ctx.now()"
         )
+
+
+def _of_all_attempts(pending: Entry | None, request: Request) -> str:
+    """What the row says of the arguments: those of every attempt, or that they differ.
+
+    That a retry comes with other arguments is allowed where its step id is asked for once: a
+    corrected amount. Where it repeats it may be another item that goes out under this one's
+    idempotency key, and the repeat is what tells; so the row has to remember.
+    """
+    same = pending is None or pending.args_sha == request.args_sha
+    return request.args_sha if same else MIXED
 
 
 def _describe(kind: object, call: str) -> str:

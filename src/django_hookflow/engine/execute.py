@@ -232,7 +232,7 @@ class Executor:
             occurrence=job.occurrence,
             kind=request.kind,
             call=request.call,
-            args_sha=request.args_sha,
+            args_sha=job.args_sha,
             requested_seq=job.requested,
             series=job.series,
             attempt=job.attempt + 1,

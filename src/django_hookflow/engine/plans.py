@@ -79,6 +79,7 @@ class Job:
     plan: Plan
     key: str
     occurrence: int
+    args_sha: str
     requested: int
     series: int
     future: asyncio.Future[Any]
@@ -96,6 +97,7 @@ class Wait:
     plan: Plan
     key: str
     occurrence: int
+    args_sha: str
     requested: int
     series: int
     future: asyncio.Future[Any]
