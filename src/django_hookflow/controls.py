@@ -13,8 +13,9 @@ from django.apps import apps
 
 from django_hookflow.conf import options
 from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.requests import check_dedup_id, check_event_name
 from django_hookflow.core.showing import show
-from django_hookflow.core.transitions import Cancel, NotFailed, Over, Retry
+from django_hookflow.core.transitions import Cancel, NotFailed, Over, Retry, SendEvent
 from django_hookflow.engine.place import refuse_in_body
 from django_hookflow.exceptions import (
     RunCancelled,
@@ -49,9 +50,7 @@ class RunControls:
         answer = self._runtime.journal.cancel(Cancel(id=run))
         if not isinstance(answer, Over):
             return
-        if answer.status is None:
-            raise _model().DoesNotExist(f"there is no run {run}")
-        raise RunFinished(f"run {run} is {answer.status}; it cannot be cancelled any more")
+        raise _over(run, answer, "cannot be cancelled any more")
 
     async def acancel(self, run: UUID, *, compensate: bool = True) -> None:
         """:meth:`cancel` for async code."""
@@ -80,9 +79,43 @@ class RunControls:
         if not isinstance(answer, NotFailed):
             return
         if answer.status is None:
-            raise _model().DoesNotExist(f"there is no run {run}")
+            raise _unknown(run)
         error = RunFinished if answer.status in TERMINAL else RunNotFinished
         raise error(f"run {run} is {answer.status}; only a failed run can be retried")
+
+    def send_event(
+        self, run: UUID, name: str, data: Any = None, *, dedup_id: str | None = None
+    ) -> None:
+        """Store the event, and wake the run if it waits for one of that name."""
+        if self._store_event(run, name, data, dedup_id):
+            self._runtime.journal.on_commit(lambda: self._runtime.wakes.publish(run))
+
+    async def asend_event(
+        self, run: UUID, name: str, data: Any = None, *, dedup_id: str | None = None
+    ) -> None:
+        """:meth:`send_event` for async code."""
+        wakes, journal = self._runtime.wakes, self._runtime.journal
+
+        def store() -> bool:
+            owed = self._store_event(run, name, data, dedup_id)
+            return owed and committed_or_defer(journal, lambda: wakes.publish(run))
+
+        if await sync_to_async(store)():
+            await wakes.apublish(run)
+
+    def _store_event(self, run: UUID, name: str, data: Any, dedup_id: str | None) -> bool:
+        """Whether a wake-up may be owed once this is committed."""
+        refuse_in_body("sending an event", 'ctx.step.run("...", run.send_event, ...)')
+        event = SendEvent(
+            id=run,
+            name=check_event_name(name),
+            payload=self._runtime.codec.encode(data, limit=options.max_value_bytes),
+            dedup_id=None if dedup_id is None else check_dedup_id(dedup_id),
+        )
+        answer = self._runtime.journal.send_event(event)
+        if isinstance(answer, Over):
+            raise _over(run, answer, "takes no events any more")
+        return answer.owed
 
     def get_result(self, run: UUID, *, timeout: float = 0) -> Any:
         """The run's return value; polls for ``timeout`` seconds without holding a connection.
@@ -129,6 +162,17 @@ class RunControls:
                 "transaction open while it waits, and may never see the run end: leave the "
                 "block first"
             )
+
+
+def _over(run: UUID, answer: Over, what: str) -> Exception:
+    if answer.status is None:
+        return _unknown(run)
+    return RunFinished(f"run {run} is {answer.status}; it {what}")
+
+
+def _unknown(run: UUID) -> Exception:
+    unknown: Exception = _model().DoesNotExist(f"there is no run {run}")
+    return unknown
 
 
 def _model() -> Any:

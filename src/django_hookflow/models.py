@@ -175,6 +175,12 @@ class WorkflowRun(models.Model):
         # A constraint would make InnoDB lock the parent's row for the insert of a child.
         db_constraint=False,
     )
+    parent_step = ExactCharField(
+        max_length=220, blank=True, default="", help_text="The parent's step that waits for it."
+    )
+    depth = models.PositiveSmallIntegerField(
+        default=0, help_text="How many runs are above it: 0 for one that nobody invoked."
+    )
 
     status = models.CharField(
         max_length=16, choices=choices_of(RunStatus), default=RunStatus.PENDING.value
@@ -267,6 +273,22 @@ class WorkflowRun(models.Model):
         """:meth:`retry` for async code."""
         await ports.controls().aretry(self.pk)
 
+    def send_event(self, name: str, data: Any = None, *, dedup_id: str | None = None) -> None:
+        """Put an event into the run's mailbox, for ``ctx.step.wait_for_event`` of that name.
+
+        Inside ``transaction.atomic()`` it is sent if that commits. One that comes before the
+        wait is kept. A ``dedup_id`` that this run was sent before (1 to 200 characters) sends
+        nothing. Raises ``RunFinished`` if the run is over, ``SerializationError`` for data
+        that cannot be stored.
+        """
+        ports.controls().send_event(self.pk, name, data, dedup_id=dedup_id)
+
+    async def asend_event(
+        self, name: str, data: Any = None, *, dedup_id: str | None = None
+    ) -> None:
+        """:meth:`send_event` for async code."""
+        await ports.controls().asend_event(self.pk, name, data, dedup_id=dedup_id)
+
     def get_result(self, timeout: float = 0) -> Any:
         """What the workflow returned; with a timeout, wait so many seconds for it.
 
@@ -297,7 +319,8 @@ class WorkflowStep(models.Model):
     kind = models.CharField(max_length=16)
     call = ExactTextField(blank=True, default="")
     args_sha = models.CharField(max_length=64, blank=True, default="")
-    event = ExactCharField(max_length=200, blank=True, default="")
+    event = ExactCharField(max_length=220, blank=True, default="")
+    child = RunIdField(null=True, blank=True, default=None)
     status = models.CharField(
         max_length=16, choices=choices_of(StepStatus), default=StepStatus.PENDING.value
     )
@@ -337,7 +360,8 @@ class WorkflowEvent(models.Model):
         # A constraint would make InnoDB lock the run's row, inside the sender's transaction.
         db_constraint=False,
     )
-    name = ExactCharField(max_length=200)
+    source = ExactCharField(max_length=8, default="event")
+    name = ExactCharField(max_length=220)
     payload = ValueField(null=True, blank=True)
     dedup_id = ExactCharField(max_length=255, null=True, blank=True)
     consumed_by = models.ForeignKey(
@@ -356,7 +380,7 @@ class WorkflowEvent(models.Model):
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["workflow_run", "dedup_id"], name="hookflow_event_once"
+                fields=["workflow_run", "source", "dedup_id"], name="hookflow_event_once"
             ),
         ]
 

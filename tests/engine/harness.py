@@ -11,16 +11,18 @@ import secrets
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
 
 from django_hookflow.core.codec import JSONCodec
+from django_hookflow.core.entries import TERMINAL, RunStatus
 from django_hookflow.core.hints import hint_of
 from django_hookflow.core.messages import Wake, parse_message
 from django_hookflow.core.retry import RetryPolicy
-from django_hookflow.core.transitions import Trigger
+from django_hookflow.core.transitions import SendEvent, Signalled, Trigger
 from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.driver import Answer, Driver, Limits
 from django_hookflow.engine.leases import LeaseKeeper
@@ -136,6 +138,14 @@ class World:
         """What somebody does who has just made the run owe a wake-up."""
         publish_owed(self.journal, self.transport, [id], max_delay=self.limits.max_delay)
 
+    def send_event(self, id: Any, name: str, data: Any = None, **more: Any) -> Any:
+        """What ``run.send_event`` does."""
+        payload = JSONCodec().encode(data)
+        answer = self.journal.send_event(SendEvent(id=id, name=name, payload=payload, **more))
+        if isinstance(answer, Signalled) and answer.owed:
+            self.publish(id)
+        return answer
+
     async def deliver(
         self, run: Any, wake: int, stop: StopSign | None = None, **options: Any
     ) -> Answer:
@@ -149,8 +159,7 @@ class World:
         message = self.transport.messages.pop(0)
         self.messages += 1
         self.clock.skip(message.delay)
-        wake = parse_message(message.body.encode())
-        assert isinstance(wake, Wake)
+        wake = _wake(message)
         while True:
             answer = await self.deliver(wake.run, wake.number)
             if answer.status != 503:
@@ -164,6 +173,34 @@ class World:
                 return
             await self.deliver_next()
         raise AssertionError(f"still messages after {limit} deliveries")
+
+    async def rest(self, skip: float = 0, limit: int = 400) -> None:
+        """Let so many seconds pass, then deliver until every run has ended or waits."""
+        self.clock.skip(skip)
+        for _ in range(limit):
+            busy = {run.id for run in self.journal.runs() if not self._waits(run)}
+            if not busy:
+                return
+            messages = self.transport.messages
+            message = next((m for m in messages if _wake(m).run in busy), None)
+            if message is None:
+                self.sweep()
+                continue
+            messages.remove(message)
+            messages.insert(0, replace(message, delay=0))
+            await self.deliver_next()
+        raise AssertionError(f"not at rest after {limit} deliveries")
+
+    def _waits(self, run: Any) -> bool:
+        if run.status in TERMINAL or run.status is RunStatus.PAUSED:
+            return True
+        due = run.due_at is not None and run.due_at <= self.clock.now() + timedelta(seconds=2)
+        unseen = any(not event.seen for event in self.journal.events(run.id))
+        return run.lease_until is None and run.owed_at is None and not due and not unseen
+
+    def sweep(self) -> None:
+        """Nothing is ever lost in this world."""
+        raise AssertionError("a run is not at rest, and there is no message for it")
 
     def run(self, fn: Any, data: Any = None, **more: Any) -> Any:
         """Trigger and drive to the end; returns the run's row."""
@@ -184,6 +221,12 @@ class World:
         """The journal of the only run, in the order of outcomes."""
         [run] = self.journal.runs()
         return sorted(self.journal.steps(run.id), key=lambda step: step.seq or 1 << 60)
+
+
+def _wake(message: Any) -> Wake:
+    wake = parse_message(message.body.encode())
+    assert isinstance(wake, Wake)
+    return wake
 
 
 class Row:

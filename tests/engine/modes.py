@@ -81,11 +81,17 @@ class RestlessWorld(World):
         for _ in range(limit):
             if self.transport.messages:
                 await self.deliver_next()
-            elif any(run.status in ACTIVE for run in self.journal.runs()):
+            elif any(self.is_to_go_on(run) for run in self.journal.runs()):
                 self.sweep()
             else:
                 return
         raise AssertionError(f"not at rest after {limit} deliveries and sweeps")
+
+    def is_to_go_on(self, run: Any) -> bool:
+        """Whether time alone will move it; else it waits for something without a timeout."""
+        unseen = any(not event.seen for event in self.journal.events(run.id))
+        due = run.due_at is not None or run.owed_at is not None
+        return run.status in ACTIVE and (due or unseen)
 
     def sweep(self) -> None:
         """As the sweeper does, once it is time to."""

@@ -234,14 +234,18 @@ def family(bench: Bench, *waits: str) -> tuple[object, object, Fence]:
 def test_end_of_a_child_wakes_the_parent_that_waits_for_it(bench: Bench) -> None:
     parent, _, fence = family(bench, "event:x", "step:child#1")
     bench.pass_time(seconds=1)
-    bench.journal.finish(Finish(fence=fence, status=RunStatus.COMPLETED, parent=parent))
+    bench.journal.finish(
+        Finish(fence=fence, status=RunStatus.COMPLETED, parent=parent, parent_step="child#1")
+    )
     run = bench.run(parent)
     assert (run.signals, run.wake_n, run.owed_at, run.due_at) == (1, 2, bench.time, bench.time)
 
 
 def test_end_of_a_child_does_not_wake_a_parent_that_waits_for_else(bench: Bench) -> None:
-    parent, _, fence = family(bench, "event:step:child#1")
-    bench.journal.finish(Finish(fence=fence, status=RunStatus.COMPLETED, parent=parent))
+    parent, _, fence = family(bench, "event:step:child#1", "step:child#2")
+    bench.journal.finish(
+        Finish(fence=fence, status=RunStatus.COMPLETED, parent=parent, parent_step="child#1")
+    )
     run = bench.run(parent)
     assert (run.signals, run.wake_n, run.owed_at, run.due_at) == (1, 1, None, None)
 

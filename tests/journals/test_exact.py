@@ -233,8 +233,8 @@ def test_ids_have_the_same_column_whatever_the_version_of_django(alias: str) -> 
     """Django 4.2 keeps them in char(32) on MariaDB, 5.0 would in another type."""
     ids = [(c[0], c[1]) for c in mysql_columns(alias) if c[2] == "char(32)"]
     assert ("django_hookflow_workflowrun", "id") in ids
-    assert {c for _, c in ids} == {"id", "parent_id", "workflow_run_id"}
-    assert len(ids) == 5
+    assert {c for _, c in ids} == {"id", "parent_id", "workflow_run_id", "child"}
+    assert len(ids) == 6
     bench = OrmBench(alias)
     id = bench.start()
     assert runs(alias).filter(pk=str(id)).get().pk == id

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
+from uuid import UUID
 
 
 class Kind(str, Enum):
@@ -21,6 +22,10 @@ class Kind(str, Enum):
     CALL = "call"
     SLEEP = "sleep"
     EVENT = "event"
+    CALLBACK = "callback"
+    CHILD = "child"
+    UNDO = "undo"
+    ON_FAILURE = "on_failure"
 
     def __str__(self) -> str:
         return self.value
@@ -57,7 +62,10 @@ ACTIVE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUSPENDED, RunStatus.C
 TERMINAL = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 #: What may wait without anything being executed.
-WAITS = (Kind.SLEEP, Kind.EVENT)
+WAITS = (Kind.SLEEP, Kind.EVENT, Kind.CALLBACK, Kind.CHILD)
+
+#: What goes on after the body's end, when the run fails or is cancelled.
+WINDING_UP = (Kind.UNDO, Kind.ON_FAILURE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +118,9 @@ class Entry:
 
     ``key`` is ``step_id#n``. ``seq`` is the number of its outcome in the run, given inside
     the commit, ``None`` while pending. ``attempt`` counts the attempts that have ended.
-    ``value`` is encoded text. Times are the journal's clock.
+    ``value`` is encoded text. ``event`` is what a wait listens for, ``child`` the run that it
+    started. ``undo`` is how to compensate, written before the step executes. Times are the
+    journal's clock.
     """
 
     key: str
@@ -129,6 +139,7 @@ class Entry:
     error: ErrorRecord | None = None
     undo: str = ""
     event: str = ""
+    child: UUID | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 

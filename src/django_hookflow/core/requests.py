@@ -26,13 +26,26 @@ class Request:
 
 def check_step_id(step_id: object) -> str:
     """Return ``step_id``, or raise ``ValueError`` or ``TypeError`` saying what is allowed."""
-    if not isinstance(step_id, str):
-        raise TypeError(f"step_id is a str of 1 to {MAX_STEP_ID} characters, not {show(step_id)}")
-    if not 1 <= len(step_id) <= MAX_STEP_ID:
+    return _check_name("step_id", step_id)
+
+
+def check_event_name(name: object) -> str:
+    """The same for the name of an event."""
+    return _check_name("an event's name", name)
+
+
+def check_dedup_id(dedup_id: object) -> str:
+    """The same for what tells an event that is sent twice from two events."""
+    return _check_name("dedup_id", dedup_id)
+
+
+def _check_name(what: str, name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{what} is a str of 1 to {MAX_STEP_ID} characters, not {show(name)}")
+    if not 1 <= len(name) <= MAX_STEP_ID:
         raise ValueError(
-            f"step_id has 1 to {MAX_STEP_ID} characters; "
-            f"this one has {len(step_id)}: {step_id[:40]!r}"
+            f"{what} has 1 to {MAX_STEP_ID} characters; this one has {len(name)}: {name[:40]!r}"
         )
-    if "\x00" in step_id or has_surrogate(step_id):
-        raise ValueError(f"step_id may hold no NUL and no lone surrogate: {show(step_id)}")
-    return step_id
+    if "\x00" in name or has_surrogate(name):
+        raise ValueError(f"{what} may hold no NUL and no lone surrogate: {show(name)}")
+    return name

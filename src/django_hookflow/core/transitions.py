@@ -31,6 +31,18 @@ class JournalUnavailable(Exception):
     """The database could not be reached, or kept refusing; nothing is known to be written."""
 
 
+#: Sources of what comes into a mailbox: ``send_event``, and a POST to a callback's URL.
+EVENT = "event"
+CALLBACK = "callback"
+#: What the end of a child is to its parent.
+STEP = "step"
+
+
+def wait_for(source: str, name: str) -> str:
+    """What a run is woken by: ``event:paid``, ``callback:approve#1``, ``step:ship#1`` (a child)."""
+    return f"{source}:{name}"
+
+
 # --- what is read
 
 
@@ -60,6 +72,9 @@ class RunView:
     data: str
     failing: bool
     parent: UUID | None
+    parent_step: str
+    depth: int
+    state: str | None
     created_at: datetime
     now: datetime
 
@@ -207,7 +222,7 @@ class Fire:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receive:
-    """Give a wait the oldest unconsumed event named ``entry.event``.
+    """Give a wait the oldest unconsumed event named ``entry.event``, of this ``source``.
 
     Nothing there and ``entry.ready_at`` (if any) passed: the timeout is recorded as
     ``timeout_error``. Nothing there and not due: :class:`NotYet`.
@@ -216,6 +231,7 @@ class Receive:
     fence: Fence
     entry: Entry
     timeout_error: ErrorRecord
+    source: str = EVENT
 
 
 Commit = Union[Record, Attempted, Atomic, Fire, Receive]
@@ -223,11 +239,15 @@ Commit = Union[Record, Attempted, Atomic, Fire, Receive]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """The row as written; ``now`` is the journal's clock in that transaction."""
+    """The row as written; ``now`` is the journal's clock in that transaction.
+
+    ``signals`` is the mailbox version then: more than the holder has seen, if something came.
+    """
 
     entry: Entry
     now: datetime
     status: RunStatus
+    signals: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +312,7 @@ class Finish:
     result: str | None = None
     error: ErrorRecord | None = None
     parent: UUID | None = None
+    parent_step: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,12 +333,21 @@ class Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendEvent:
-    """Put an event into the run's mailbox inside the caller's transaction, then signal."""
+    """Put an event into the run's mailbox inside the caller's transaction, then signal.
+
+    ``source`` keeps apart what senders name (``event``) and what comes to a callback's URL.
+    """
 
     id: UUID
     name: str
     payload: str
     dedup_id: str | None = None
+    source: str = EVENT
+
+    @property
+    def wait(self) -> str:
+        """What a run listens for that waits for it."""
+        return wait_for(self.source, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

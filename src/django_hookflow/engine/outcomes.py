@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 from django_hookflow.core.codec import MAX_DEPTH
 from django_hookflow.core.entries import Entry, ErrorRecord
+from django_hookflow.core.transitions import EVENT
 from django_hookflow.engine.calls import CallError, CallResponse
+from django_hookflow.engine.plans import Mailbox
 from django_hookflow.exceptions import (
     CallFailed,
+    EventTimeout,
     HookflowError,
     SerializationError,
     StepFailed,
@@ -101,6 +105,8 @@ def raise_as(entry: Entry) -> Exception:
     assert record is not None, "a failed entry has an error"
     if record.raises == "SerializationError":
         return SerializationError(record.message)
+    if record.raises == "EventTimeout":
+        return EventTimeout(record.message)
     details = {
         "step_id": entry.step_id,
         "attempts": entry.attempt,
@@ -112,6 +118,15 @@ def raise_as(entry: Entry) -> Exception:
         return CallFailed(record.message, response=response, **details)
     cls = StepTimeout if record.raises == "StepTimeout" else StepFailed
     return cls(record.message, **details)  # type: ignore[arg-type]  # one dict for all classes
+
+
+def timeout_error(step: str, work: Mailbox) -> ErrorRecord:
+    """What is stored of a wait whose time is up."""
+    what = f"event {work.name!r}" if work.source == EVENT else "answer to the callback"
+    patience = "" if work.timeout is None else f" within {work.timeout.total_seconds():g} s"
+    return replace(
+        record_error(EventTimeout(f"no {what} came{patience}"), step=step), raises="EventTimeout"
+    )
 
 
 def run_error(error: BaseException) -> ErrorRecord:

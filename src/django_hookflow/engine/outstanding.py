@@ -10,7 +10,7 @@ from django_hookflow.core.decisions import Execute, Mismatch, Park, Recorded
 from django_hookflow.core.entries import Entry
 from django_hookflow.core.replay import Replay
 from django_hookflow.engine.loop import WorkflowLoop
-from django_hookflow.engine.plans import Job, Plan, Timer, Wait
+from django_hookflow.engine.plans import Job, Mailbox, Plan, Timer, Wait, Work
 from django_hookflow.engine.time import Stopwatch
 
 
@@ -51,12 +51,12 @@ class Outstanding:
         return [job for job in self.ready if not job.future.done()]
 
     def live_waits(self) -> list[Wait]:
-        """What waits for a time, in the order of requests."""
+        """What waits for a time or a message, in the order of requests."""
         return [wait for wait in self.parked.values() if not wait.future.done()]
 
     def next_due(self) -> datetime | None:
         """The earliest time at which something can go on."""
-        times = [wait.ready_at for wait in self.live_waits()]
+        times = [wait.ready_at for wait in self.live_waits() if wait.ready_at is not None]
         times += [job.not_before for job in self.live_jobs() if job.not_before is not None]
         return min(times, default=None)
 
@@ -64,11 +64,10 @@ class Outstanding:
         self, plan: Plan, decision: Park, requested: int, future: asyncio.Future[Any]
     ) -> Wait:
         now = self._stopwatch.now()
-        assert isinstance(plan.work, Timer), "the only wait there is"
-        until = plan.work.until
-        ready_at = until if isinstance(until, datetime) else now + until
-        if decision.pending is not None and decision.pending.ready_at is not None:
+        if decision.pending is not None:
             ready_at = decision.pending.ready_at  # written once, never moves
+        else:
+            ready_at = _ready_at(plan.work, now)
         return Wait(
             plan=plan,
             key=decision.key,
@@ -97,9 +96,16 @@ def _job(plan: Plan, decision: Execute, requested: int, future: asyncio.Future[A
     )
 
 
+def _ready_at(work: Work, now: datetime) -> datetime | None:
+    if isinstance(work, Mailbox):
+        return None if work.timeout is None else now + work.timeout
+    assert isinstance(work, Timer), "everything else is executed"
+    return work.until if isinstance(work.until, datetime) else now + work.until
+
+
 def wait_entry(wait: Wait) -> Entry:
     """The journal's row of a wait."""
-    request = wait.plan.request
+    request, work = wait.plan.request, wait.plan.work
     return Entry(
         key=wait.key,
         step_id=request.step_id,
@@ -111,4 +117,5 @@ def wait_entry(wait: Wait) -> Entry:
         series=wait.series,
         ready_at=wait.ready_at,
         started_at=wait.started_at,
+        event=work.name if isinstance(work, Mailbox) else "",
     )

@@ -10,6 +10,7 @@ from typing import Any, Union
 
 from django_hookflow.core.requests import Request
 from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.core.transitions import wait_for
 from django_hookflow.engine.calls import HttpCall
 
 
@@ -49,7 +50,17 @@ class Timer:
     until: Union[datetime, timedelta]
 
 
-Work = Union[Function, AtomicFunction, HttpCall, Timer]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mailbox:
+    """Wait for the next thing of that name in the run's mailbox, so long or for ever."""
+
+    source: str
+    name: str
+    timeout: timedelta | None
+
+
+Work = Union[Function, AtomicFunction, HttpCall, Timer, Mailbox]
+Waiting = Union[Timer, Mailbox]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +103,11 @@ class Job:
 
 @dataclass(slots=True, kw_only=True)
 class Wait:
-    """A request that waits for a time, with the future that the body awaits."""
+    """A request that waits for a time or for something to come, with the body's future.
+
+    ``ready_at`` is when a timer fires or the patience ends (``None``: never). ``looked`` is the
+    mailbox version at which there was nothing for it.
+    """
 
     plan: Plan
     key: str
@@ -102,5 +117,16 @@ class Wait:
     series: int
     future: asyncio.Future[Any]
     started_at: datetime
-    ready_at: datetime
+    ready_at: datetime | None
     recorded: bool = field(default=False)
+    looked: int = 0
+
+    @property
+    def listens(self) -> str:
+        """What wakes the run for it; nothing but the time if it is a timer."""
+        work = self.plan.work
+        return wait_for(work.source, work.name) if isinstance(work, Mailbox) else ""
+
+    def is_due(self, remaining: Callable[[datetime], float]) -> bool:
+        """Whether its time has come."""
+        return self.ready_at is not None and remaining(self.ready_at) <= 0

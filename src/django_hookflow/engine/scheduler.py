@@ -29,6 +29,7 @@ from django_hookflow.core.transitions import (
     Committed,
     Fenced,
     Fire,
+    Receive,
     SignalsMoved,
     StaysPaused,
     Suspend,
@@ -39,9 +40,9 @@ from django_hookflow.engine.execute import Executor, Failed, Settled
 from django_hookflow.engine.failures import Failures
 from django_hookflow.engine.leases import Lease
 from django_hookflow.engine.loop import new_loop
-from django_hookflow.engine.outcomes import raise_as
+from django_hookflow.engine.outcomes import raise_as, timeout_error
 from django_hookflow.engine.outstanding import Outstanding, wait_entry
-from django_hookflow.engine.plans import Job, Plan, Wait
+from django_hookflow.engine.plans import Job, Mailbox, Plan, Wait
 from django_hookflow.engine.suspending import WorkflowSuspended, block_delay
 from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock
@@ -139,7 +140,7 @@ class Scheduler:
         task = self.loop.create_task(coro)
         try:
             over = not await self.pump(task.done)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:  # the end of this process too: it is not the body's error
             self.broken = error  # raised on once the body's thread has unwound
             over = True
         if over:
@@ -201,6 +202,7 @@ class Scheduler:
             end = self._units.ends.popleft()
             if isinstance(end, Settled):
                 self.replay.settle(end.committed.entry)
+                self._seen = max(self._seen, end.committed.signals)
                 self._tell.recorded(end)
             elif isinstance(end, Failed):
                 self._outstanding.ready.append(end.job)
@@ -244,7 +246,8 @@ class Scheduler:
                 return
             self._start_ready()
         if self._units.running or self._units.ends:
-            await self._fire_due()
+            if mismatch is None:
+                await self._fire_due()
             # A holder that lost the run fires nothing more: its timers are not to be waited for.
             await self._pause(None if self.broken is not None else self._next_timer())
         elif self.broken is not None:
@@ -257,13 +260,16 @@ class Scheduler:
             await self._idle()
 
     async def _idle(self) -> None:
-        """Nothing is executing: await a close timer in place, or suspend."""
+        """Nothing is executing: look into the mailbox, await a close timer, or suspend."""
+        if any(self._may_have_come(wait) for wait in self._outstanding.live_waits()):
+            await self._fire_due()
+            return
         if self._in_place_timer() is not None:
             if not await self._fire_due():
                 await self._pause(self._in_place_timer())
             return
         due = self._outstanding.next_due()
-        if due is None:
+        if due is None and not self._outstanding.live_waits():
             raise WorkflowDefinitionError(
                 "the workflow waits for something that is not a step: no step, sleep or event "
                 "is outstanding, so nothing could ever wake it"
@@ -315,7 +321,11 @@ class Scheduler:
     def _next_timer(self) -> Union[float, None]:
         """Seconds until something falls due while units are executing."""
         stopwatch = self.executor.stopwatch
-        times = [stopwatch.until(wait.ready_at) for wait in self._outstanding.live_waits()]
+        times = [
+            stopwatch.until(wait.ready_at)
+            for wait in self._outstanding.live_waits()
+            if wait.ready_at is not None
+        ]
         times += [
             self._remaining(job)
             for job in self._outstanding.live_jobs()
@@ -329,7 +339,9 @@ class Scheduler:
         times = [
             seconds
             for wait in self._outstanding.live_waits()
-            if wait.recorded and (seconds := stopwatch.until(wait.ready_at)) <= EARLY
+            if wait.recorded
+            and wait.ready_at is not None
+            and (seconds := stopwatch.until(wait.ready_at)) <= EARLY
         ]
         for job in self._outstanding.live_jobs():
             seconds = self._remaining(job)
@@ -338,28 +350,49 @@ class Scheduler:
         return min(times, default=None)
 
     async def _fire_due(self) -> bool:
-        """Record the sleeps whose time has come; whether there was one."""
+        """Record the waits that are over: in time, or because something came."""
         fired = False
-        for wait in sorted(
-            self._outstanding.live_waits(), key=lambda wait: (wait.ready_at, wait.requested)
-        ):
-            if self.executor.stopwatch.until(wait.ready_at) > 0 or self.broken is not None:
+        until = self.executor.stopwatch.until
+        waits = [
+            wait
+            for wait in self._outstanding.live_waits()
+            if wait.is_due(until) or self._may_have_come(wait)
+        ]
+        for wait in sorted(waits, key=lambda wait: (_due_first(wait), wait.requested)):
+            if self.broken is not None:
                 break
             fired = await self._fire(wait) or fired
         return fired
 
+    def _may_have_come(self, wait: Wait) -> bool:
+        """Whether the mailbox has moved since it was looked into for this one."""
+        return bool(wait.listens) and wait.looked < self._seen
+
     async def _fire(self, wait: Wait) -> bool:
         stopwatch = self.executor.stopwatch
         asked_at = stopwatch.before()
-        transition = Fire(fence=self.executor.fence, entry=wait_entry(wait))
+        transition, seen = self._ending_of(wait), self._seen
         hops = self.executor.hops
         answer = await hops.own(hops.journal.commit, transition)
         stopwatch.sync(answer.now, asked_at)
         if not isinstance(answer, Committed):
+            wait.looked = seen
             return False
+        self._seen = max(self._seen, answer.signals)
         del self._outstanding.parked[wait.key]
         self.replay.settle(answer.entry)
         return True
+
+    def _ending_of(self, wait: Wait) -> Union[Fire, Receive]:
+        entry, work = wait_entry(wait), wait.plan.work
+        if not isinstance(work, Mailbox):
+            return Fire(fence=self.executor.fence, entry=entry)
+        return Receive(
+            fence=self.executor.fence,
+            entry=entry,
+            source=work.source,
+            timeout_error=timeout_error(wait.plan.request.step_id, work),
+        )
 
     async def _pause(self, seconds: Union[float, None]) -> None:
         """Wait for a unit's end, a stop, or so many seconds; idle connections are given back."""
@@ -393,15 +426,15 @@ class Scheduler:
             "or split the step; else find what kills the process, such as too little memory"
         )
 
-    async def _suspend(self, due: Union[datetime, timedelta], *, blocked: str = "") -> None:
-        fresh = [
-            wait for wait in self._outstanding.live_waits() if not wait.recorded and not blocked
-        ]
+    async def _suspend(self, due: Union[datetime, timedelta, None], *, blocked: str = "") -> None:
+        waits = [] if blocked else self._outstanding.live_waits()
+        fresh = [wait for wait in waits if not wait.recorded]
         hops = self.executor.hops
         transition = Suspend(
             fence=self.executor.fence,
             seen=self._seen,
             due=due,
+            waits=tuple(wait.listens for wait in waits if wait.listens),
             pending=tuple(wait_entry(wait) for wait in fresh),
             blocked=blocked,
         )
@@ -412,3 +445,8 @@ class Scheduler:
         waiting = tuple(wait.key for wait in self._outstanding.live_waits())
         self._tell.suspended(waiting_for=waiting, blocked=blocked)
         self.end = Ended(owed=not isinstance(answer, StaysPaused) and answer.owed)
+
+
+def _due_first(wait: Wait) -> float:
+    """Timers in the order of their times; what waits for something else comes behind them."""
+    return float("inf") if wait.ready_at is None or wait.listens else wait.ready_at.timestamp()

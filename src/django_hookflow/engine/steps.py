@@ -16,14 +16,23 @@ from django_hookflow.core.codec import digest
 from django_hookflow.core.entries import Kind
 from django_hookflow.core.hints import hint_of
 from django_hookflow.core.moments import check_moment
-from django_hookflow.core.requests import Request, check_step_id
+from django_hookflow.core.requests import Request, check_event_name, check_step_id
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.showing import show
+from django_hookflow.core.transitions import EVENT
 from django_hookflow.engine.callables import callable_of, is_async, qualified_name, unwrap
 from django_hookflow.engine.calls import CallResponse, HttpCall, origin
 from django_hookflow.engine.ordered import ordered
 from django_hookflow.engine.place import refuse_inside_step
-from django_hookflow.engine.plans import AtomicFunction, Function, Plan, StepOptions, Timer, Work
+from django_hookflow.engine.plans import (
+    AtomicFunction,
+    Function,
+    Mailbox,
+    Plan,
+    StepOptions,
+    Timer,
+    Work,
+)
 from django_hookflow.engine.requesting import (
     check_body,
     check_headers,
@@ -144,6 +153,19 @@ class Steps:
         await self._ask(step_id, Kind.SLEEP, "", when, Timer(until=until))
 
     @ordered
+    async def wait_for_event(
+        self, step_id: str, event: str, timeout: Union[float, timedelta, None] = None
+    ) -> Any:
+        """The payload of the next event of that name that is sent to this run.
+
+        One that was sent before the wait counts, first in, first out; each is received once.
+        ``timeout`` is seconds or a ``timedelta``; when none has come by then,
+        :class:`~django_hookflow.exceptions.EventTimeout`. Without one it waits for ever.
+        """
+        work = Mailbox(source=EVENT, name=check_event_name(event), timeout=_check_patience(timeout))
+        return await self._ask(step_id, Kind.EVENT, event, timeout, work)
+
+    @ordered
     async def call(
         self,
         step_id: str,
@@ -215,6 +237,17 @@ def _check_callable(fn: Any) -> Callable[..., Any]:
             'write ctx.step.run("id", fn, arg), without calling fn'
         )
     return fn  # type: ignore[no-any-return]
+
+
+def _check_patience(timeout: Union[float, timedelta, None]) -> Union[timedelta, None]:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, timedelta):
+        _check_seconds("timeout", timeout)
+        timeout = timedelta(seconds=timeout)
+    if not timedelta(0) <= timeout <= MAX_SLEEP:
+        raise ValueError(f"timeout is 0 s to 1000 years, not {show(timeout)}")
+    return timeout
 
 
 def _check_seconds(name: str, seconds: Any) -> None:

@@ -59,6 +59,12 @@ class SyncSteps:
         """See :meth:`Steps.sleep_until`."""
         self._wait(step_id, self._steps.sleep_until(step_id, when))
 
+    def wait_for_event(
+        self, step_id: str, event: str, timeout: Union[float, timedelta, None] = None
+    ) -> Any:
+        """See :meth:`Steps.wait_for_event`."""
+        return self._wait(step_id, self._steps.wait_for_event(step_id, event, timeout))
+
     def call(
         self,
         step_id: str,

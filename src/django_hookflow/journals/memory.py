@@ -206,7 +206,7 @@ class MemoryJournal:
 
     def signal_unseen(self, *, limit: int) -> Sequence[UUID]:
         unseen = self._read(memory_outside.unseen, limit)
-        signals = [t.Signal(id=id, wait=memory_outside.EVENT + name) for id, name in unseen]
+        signals = [t.Signal(id=id, wait=wait) for id, wait in unseen]
         return list(dict.fromkeys(s.id for s in signals if self.signal(s).owed))
 
     # --- marks

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
+    STEP,
     Atomic,
     Attempted,
     Beat,
@@ -33,8 +34,9 @@ from django_hookflow.core.transitions import (
     StaysPaused,
     Suspend,
     Suspended,
+    wait_for,
 )
-from django_hookflow.journals.memory_outside import waits_for_step, with_signal
+from django_hookflow.journals.memory_outside import with_signal
 from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryRun, MemoryStep
 
 EARLY = timedelta(seconds=2)
@@ -128,7 +130,7 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
         written = replace(written, seq=run.seq, finished_at=draft.now)
     draft.put_run(run)
     draft.put_step(run.id, run.generation, MemoryStep(entry=written, epoch=fence.epoch))
-    return Committed(entry=written, now=draft.now, status=run.status)
+    return Committed(entry=written, now=draft.now, status=run.status, signals=run.signals)
 
 
 def _passed(run: MemoryRun, fence: Fence, now: datetime, *, outcome: bool) -> MemoryRun:
@@ -168,7 +170,8 @@ def _entry_of(
 
 def _received(draft: Draft, transition: Receive, entry: Entry) -> Union[Entry, None]:
     for event in draft.events(transition.fence.id):
-        if event.name == entry.event and event.consumed_by is None:
+        named = (event.source, event.name) == (transition.source, entry.event)
+        if named and event.consumed_by is None:
             draft.put_event(replace(event, consumed_by=entry.key, seen=True))
             return replace(entry, status=StepStatus.COMPLETED, value=event.payload)
     if entry.ready_at is None or entry.ready_at > draft.now:
@@ -244,7 +247,8 @@ def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused]:
     if transition.parent is not None:
         parent = draft.run(transition.parent)
         if parent is not None and parent.status in OPEN:
-            draft.put_run(with_signal(parent, draft.now, waits_for_step(parent)))
+            wanted = wait_for(STEP, transition.parent_step) in parent.waits
+            draft.put_run(with_signal(parent, draft.now, wanted))
     draft.put_run(
         replace(
             run,

@@ -27,10 +27,10 @@ from django_hookflow.core.transitions import (
     Signalled,
     Trigger,
     Triggered,
+    wait_for,
 )
 from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun
 
-EVENT = "event:"
 FIRST_NUDGE = timedelta(seconds=30)
 LAST_NUDGE = timedelta(hours=1)
 
@@ -81,10 +81,6 @@ def with_signal(run: MemoryRun, now: datetime, wanted: bool) -> MemoryRun:
     return replace(run, wake_n=run.wake_n + 1, owed_at=now, due_at=now)
 
 
-def waits_for_step(run: MemoryRun) -> bool:
-    return any(wait.startswith("step:") for wait in run.waits)
-
-
 def signal(draft: Draft, transition: Signal) -> Signalled:
     run = draft.run(transition.id)
     if run is None or run.status not in OPEN:
@@ -92,7 +88,7 @@ def signal(draft: Draft, transition: Signal) -> Signalled:
     run = with_signal(run, draft.now, transition.wait in run.waits)
     draft.put_run(run)
     for event in draft.events(run.id):
-        if EVENT + event.name == transition.wait and not event.seen:
+        if wait_for(event.source, event.name) == transition.wait and not event.seen:
             draft.put_event(replace(event, seen=True))
     return Signalled(owed=run.owed_at is not None)
 
@@ -101,8 +97,9 @@ def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
     run = draft.run(transition.id)
     if run is None or run.status not in OPEN:
         return Over(status=None if run is None else run.status)
-    sent = {event.dedup_id for event in draft.events(run.id)}
-    if transition.dedup_id is not None and transition.dedup_id in sent:
+    sent = {(event.source, event.dedup_id) for event in draft.events(run.id)}
+    once = transition.dedup_id is not None
+    if once and (transition.source, transition.dedup_id) in sent:
         return Signalled(owed=False)
     draft.put_event(
         MemoryEvent(
@@ -111,10 +108,11 @@ def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
             name=transition.name,
             payload=transition.payload,
             dedup_id=transition.dedup_id,
+            source=transition.source,
             seen=True,
         )
     )
-    return signal(draft, Signal(id=run.id, wait=EVENT + transition.name))
+    return signal(draft, Signal(id=run.id, wait=transition.wait))
 
 
 # --- CANCEL
@@ -259,5 +257,9 @@ def nudge(draft: Draft, id: UUID) -> bool:
 
 def unseen(draft: Draft, limit: int) -> list[tuple[UUID, str]]:
     active = {run.id for run in draft.all_runs() if run.status in ACTIVE}
-    found = [(e.run, e.name) for e in draft.events() if not e.seen and e.run in active]
+    found = [
+        (e.run, wait_for(e.source, e.name))
+        for e in draft.events()
+        if not e.seen and e.run in active
+    ]
     return list(dict.fromkeys(found))[:limit]

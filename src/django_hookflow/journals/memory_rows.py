@@ -8,7 +8,7 @@ from typing import Union
 from uuid import UUID
 
 from django_hookflow.core.entries import ACTIVE, Entry, ErrorRecord, RunStatus
-from django_hookflow.core.transitions import RunView
+from django_hookflow.core.transitions import EVENT, RunView
 
 OPEN = (*ACTIVE, RunStatus.PAUSED)
 
@@ -33,6 +33,8 @@ class MemoryRun:
     wake_n: int = 1
     generation: int = 0
     parent: Union[UUID, None] = None
+    parent_step: str = ""
+    depth: int = 0
     status: RunStatus = RunStatus.PENDING
     epoch: int = 0
     lease_until: Union[datetime, None] = None
@@ -84,6 +86,7 @@ class MemoryEvent:
     name: str
     payload: str
     dedup_id: Union[str, None] = None
+    source: str = EVENT
     consumed_by: Union[str, None] = None
     seen: bool = False
 

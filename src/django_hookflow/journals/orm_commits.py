@@ -54,6 +54,7 @@ class _Held:
     now: datetime
     status: RunStatus
     generation: int
+    signals: int
     pending: Union[int, None]
     wake_at: Union[datetime, None]
     started_at: Union[datetime, None]
@@ -128,7 +129,7 @@ def _read_back(tx: Transactions, fence: Fence, entry: Entry) -> _Held:
         steps__generation=F("generation"), steps__key=entry.key, steps__series=entry.series
     ) & Q(steps__status=StepStatus.PENDING.value)
     query = runs(tx.alias).annotate(pending=FilteredRelation("steps", condition=same))
-    columns = ("seq", "lease_until", "status", "generation")
+    columns = ("seq", "lease_until", "status", "generation", "signals")
     joined = ("pending__id", "pending__wake_at", "pending__started_at")
     row = query.values_list(*columns, *joined).get(pk=fence.id)
     seq, lease_until, status, *rest = row
@@ -163,7 +164,11 @@ def _outcome(tx: Transactions, fence: Fence, held: _Held, entry: Entry) -> tuple
         entry, seq=held.seq, finished_at=held.now, started_at=entry.started_at or held.now
     )
     pk = _write(tx, fence, held, done)
-    return Committed(entry=done, now=held.now, status=held.status), pk
+    return _committed(held, done), pk
+
+
+def _committed(held: _Held, entry: Entry) -> Committed:
+    return Committed(entry=entry, now=held.now, status=held.status, signals=held.signals)
 
 
 def _as_asked(held: _Held, entry: Entry) -> Entry:
@@ -194,7 +199,7 @@ def _attempted(tx: Transactions, transition: Attempted) -> Committed:
         finished_at=None,
     )
     _write(tx, fence, held, entry)
-    return Committed(entry=entry, now=held.now, status=held.status)
+    return _committed(held, entry)
 
 
 def _fire(tx: Transactions, transition: Fire) -> Committed:
@@ -210,7 +215,8 @@ def _receive(tx: Transactions, transition: Receive) -> Committed:
     fence, entry = transition.fence, transition.entry
     held = _pass_fence(tx, fence, entry, outcomes=1)
     entry = _as_asked(held, entry)
-    mailbox = events(tx.alias).filter(workflow_run=fence.id, name=entry.event)
+    named = {"source": transition.source, "name": entry.event}
+    mailbox = events(tx.alias).filter(workflow_run=fence.id, **named)
     oldest = mailbox.filter(consumed_by__isnull=True).annotate(text=raw("payload"))
     event = oldest.order_by("pk").values_list("pk", "text").first()
     if event is None:

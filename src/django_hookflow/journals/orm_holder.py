@@ -16,6 +16,7 @@ from django.db.models import F, QuerySet, When
 
 from django_hookflow.core.entries import ACTIVE, TERMINAL, Entry, RunStatus
 from django_hookflow.core.transitions import (
+    STEP,
     Fence,
     Fenced,
     Finish,
@@ -25,6 +26,7 @@ from django_hookflow.core.transitions import (
     StaysPaused,
     Suspend,
     Suspended,
+    wait_for,
 )
 from django_hookflow.journals.orm_rows import (
     OPEN,
@@ -37,7 +39,7 @@ from django_hookflow.journals.orm_rows import (
     runs,
     signal_columns,
     step_row,
-    waiting_for_steps,
+    waiting_for,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import Encoded, WorkflowRun
@@ -184,7 +186,8 @@ def _finish(tx: Transactions, transition: Finish) -> Union[Finished, None]:
     now, fence = tx.now(), transition.fence
     if transition.parent is not None:
         parent = runs(tx.alias).filter(pk=transition.parent, status__in=OPEN)
-        parent.update(**signal_columns(waiting_for_steps(), now))
+        wanted = waiting_for(wait_for(STEP, transition.parent_step))
+        parent.update(**signal_columns(wanted, now))
     held = held_by(tx, fence)
     changes: dict[str, Any] = {} if transition.error is None else {"error": transition.error}
     if transition.result is not None:

@@ -15,6 +15,7 @@ from django.db.models import F
 
 from django_hookflow.core.entries import TERMINAL, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
+    STEP,
     Cancel,
     Cancelled,
     NotFailed,
@@ -38,8 +39,6 @@ from django_hookflow.journals.orm_rows import (
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import Encoded, WorkflowEvent, read_error
 
-EVENT = "event:"
-
 # --- SIGNAL
 
 
@@ -50,9 +49,11 @@ def signal(tx: Transactions, transition: Signal) -> Signalled:
 def _signal(tx: Transactions, transition: Signal) -> Signalled:
     if not _move_mailbox(tx, transition.id, transition.wait):
         return Signalled(owed=False)
-    if transition.wait.startswith(EVENT):
-        name = transition.wait[len(EVENT) :]
-        unseen = events(tx.alias).filter(workflow_run=transition.id, name=name, seen=False)
+    source, _, name = transition.wait.partition(":")
+    if source != STEP:
+        unseen = events(tx.alias).filter(
+            workflow_run=transition.id, source=source, name=name, seen=False
+        )
         # By key: MariaDB's UPDATE over a range waits for rows that others have not committed yet,
         # while this transaction holds the row that every holder needs.
         if ids := list(unseen.values_list("pk", flat=True)):
@@ -80,7 +81,7 @@ def send_event(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over
         return tx.run("event", body)
     answer = tx.run("event", partial(_event_in_transaction, tx, transition), durable=False)
     if isinstance(answer, Signalled):
-        later = Signal(id=transition.id, wait=EVENT + transition.name)
+        later = Signal(id=transition.id, wait=transition.wait)
         tx.connection.on_commit(lambda: _signal_after_commit(tx, later), robust=True)
     return answer
 
@@ -88,7 +89,7 @@ def send_event(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over
 def _event_and_signal(
     tx: Transactions, transition: SendEvent, dedup_id: str
 ) -> Union[Signalled, Over]:
-    if not _move_mailbox(tx, transition.id, EVENT + transition.name):
+    if not _move_mailbox(tx, transition.id, transition.wait):
         raise RolledBack(Over(status=_status(tx, transition.id)))
     if transition.dedup_id is not None and _sent_before(tx, transition):
         raise RolledBack(Signalled(owed=False))
@@ -110,7 +111,9 @@ def _signal_after_commit(tx: Transactions, transition: Signal) -> None:
 
 
 def _sent_before(tx: Transactions, transition: SendEvent) -> bool:
-    sent = events(tx.alias).filter(workflow_run=transition.id, dedup_id=transition.dedup_id)
+    sent = events(tx.alias).filter(
+        workflow_run=transition.id, source=transition.source, dedup_id=transition.dedup_id
+    )
     return bool(sent.exists())
 
 
@@ -119,6 +122,7 @@ def _insert_event(
 ) -> None:
     row = WorkflowEvent(
         workflow_run_id=transition.id,
+        source=transition.source,
         name=transition.name,
         payload=Encoded(transition.payload),
         dedup_id=dedup_id,

@@ -42,12 +42,12 @@ OPEN = (*ACTIVE, RunStatus.PAUSED)
 RUN_COLUMNS = (
     *("id", "run_id", "workflow_id", "version", "seed", "generation", "status", "epoch"),
     *("lease_until", "lease_w", "due_at", "deadline", "wake_n", "owed_at", "signals", "seq"),
-    *("deaths", "blocked", "blocked_n", "parent_id", "created_at"),
+    *("deaths", "blocked", "blocked_n", "parent_id", "parent_step", "depth", "created_at"),
 )
 
 ENTRY_COLUMNS = (
     *("key", "step_id", "occurrence", "kind", "call", "args_sha", "status", "seq"),
-    *("requested_seq", "series", "attempts", "wake_at", "undo", "event"),
+    *("requested_seq", "series", "attempts", "wake_at", "undo", "event", "child"),
     *("started_at", "finished_at"),
 )
 
@@ -95,9 +95,10 @@ def read_run(alias: str, id: UUID, now: Moment) -> dict[str, Any] | None:
     query = runs(alias).filter(pk=id)
     query = query.annotate(
         raw_data=raw("data"),
+        raw_state=raw("state"),
         failing=ExpressionWrapper(Q(error__isnull=False), output_field=BooleanField()),
     )
-    columns = [*RUN_COLUMNS, "raw_data", "failing"]
+    columns = [*RUN_COLUMNS, "raw_data", "raw_state", "failing"]
     if isinstance(now, datetime):
         row = query.values(*columns).first()
         return None if row is None else {**row, "now": now}
@@ -110,6 +111,7 @@ def run_view(row: dict[str, Any], **changed: Any) -> RunView:
     facts["status"] = RunStatus(facts["status"])
     facts["parent"] = facts.pop("parent_id")
     facts["data"] = facts.pop("raw_data") or "null"
+    facts["state"] = facts.pop("raw_state")
     return RunView(**facts)
 
 
@@ -189,6 +191,7 @@ def step_row(entry: Entry, *, run: UUID, generation: int, epoch: int) -> Workflo
         requested_seq=entry.requested_seq,
         kind=entry.kind.value,
         event=entry.event,
+        child=entry.child,
         **outcome_columns(entry),
     )
 
@@ -208,16 +211,7 @@ def _line(wait: str) -> str:
 
 def waiting_for(wait: str) -> Q:
     """Runs that wait for exactly this. LIKE would ignore case on SQLite."""
-    return _found(f"\n{_line(wait)}\n")
-
-
-def waiting_for_steps() -> Q:
-    """Runs that wait for a child, a callback, a delegated call or a dispatched task."""
-    return _found("\nstep:")
-
-
-def _found(text: str) -> Q:
-    return Q(GreaterThan(StrIndex(F("waits"), Value(text)), 0))
+    return Q(GreaterThan(StrIndex(F("waits"), Value(f"\n{_line(wait)}\n")), 0))
 
 
 def signal_columns(wanted: Q, now: Moment) -> dict[str, Any]:

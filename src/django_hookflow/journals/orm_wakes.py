@@ -12,8 +12,8 @@ from uuid import UUID
 from django.db.models import F, Min, Q, Value, When
 
 from django_hookflow.core.entries import ACTIVE, RunStatus
-from django_hookflow.core.transitions import Beat, Owed, Rearm, Signal
-from django_hookflow.journals.orm_outside import EVENT, signal
+from django_hookflow.core.transitions import Beat, Owed, Rearm, Signal, wait_for
+from django_hookflow.journals.orm_outside import signal
 from django_hookflow.journals.orm_rows import OPEN, events, insert_absent, moment, runs
 from django_hookflow.journals.orm_transactions import Moment, Transactions
 from django_hookflow.models import HookflowMark
@@ -159,14 +159,14 @@ def _nudge(tx: Transactions, id: UUID, due_at: datetime, nudges: int) -> bool:
 
 
 def signal_unseen(tx: Transactions, limit: int) -> Sequence[UUID]:
-    def query() -> list[tuple[UUID, str]]:
+    def query() -> list[tuple[UUID, str, str]]:
         unseen = events(tx.alias).filter(seen=False, workflow_run__status__in=ACTIVE)
-        named = unseen.values("workflow_run_id", "name").annotate(first=Min("pk"))
-        rows = named.order_by("first").values_list("workflow_run_id", "name")
+        named = unseen.values("workflow_run_id", "source", "name").annotate(first=Min("pk"))
+        rows = named.order_by("first").values_list("workflow_run_id", "source", "name")
         return list(rows[:limit])
 
-    woken = [id for id, name in tx.read(query) if signal(tx, Signal(id=id, wait=EVENT + name)).owed]
-    return list(dict.fromkeys(woken))
+    found = [Signal(id=id, wait=wait_for(source, name)) for id, source, name in tx.read(query)]
+    return list(dict.fromkeys(each.id for each in found if signal(tx, each).owed))
 
 
 # --- the keeper of leases

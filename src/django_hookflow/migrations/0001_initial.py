@@ -57,6 +57,8 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField()),
                 ('started_at', models.DateTimeField(blank=True, null=True)),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
+                ('parent_step', django_hookflow.models.ExactCharField(blank=True, default='', help_text="The parent's step that waits for it.", max_length=220)),
+                ('depth', models.PositiveSmallIntegerField(default=0, help_text='How many runs are above it: 0 for one that nobody invoked.')),
                 ('parent', models.ForeignKey(blank=True, db_constraint=False, default=None, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='children', to='django_hookflow.workflowrun')),
             ],
             options={
@@ -80,7 +82,8 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(max_length=16)),
                 ('call', django_hookflow.models.ExactTextField(blank=True, default='')),
                 ('args_sha', models.CharField(blank=True, default='', max_length=64)),
-                ('event', django_hookflow.models.ExactCharField(blank=True, default='', max_length=200)),
+                ('event', django_hookflow.models.ExactCharField(blank=True, default='', max_length=220)),
+                ('child', django_hookflow.models.RunIdField(blank=True, default=None, null=True)),
                 ('status', models.CharField(choices=[('pending', 'pending'), ('completed', 'completed'), ('failed', 'failed')], default='pending', max_length=16)),
                 ('superseded', models.BooleanField(default=False)),
                 ('attempts', models.PositiveIntegerField(default=0)),
@@ -103,7 +106,8 @@ class Migration(migrations.Migration):
             name='WorkflowEvent',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('name', django_hookflow.models.ExactCharField(max_length=200)),
+                ('source', django_hookflow.models.ExactCharField(default='event', max_length=8)),
+                ('name', django_hookflow.models.ExactCharField(max_length=220)),
                 ('payload', django_hookflow.models.ValueField(blank=True, null=True)),
                 ('dedup_id', django_hookflow.models.ExactCharField(blank=True, max_length=255, null=True)),
                 ('seen', models.BooleanField(db_index=True, default=False)),
@@ -144,7 +148,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='workflowevent',
-            constraint=models.UniqueConstraint(fields=('workflow_run', 'dedup_id'), name='hookflow_event_once'),
+            constraint=models.UniqueConstraint(fields=('workflow_run', 'source', 'dedup_id'), name='hookflow_event_once'),
         ),
         migrations.AddIndex(
             model_name='workflowtag',
