@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Union
 
 from django_hookflow.core.retry import RetryPolicy
@@ -184,7 +184,7 @@ class Bodies:
         return [info.step_id, info.occurrence]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _policy(attempts: int, delay: float) -> RetryPolicy:
     return RetryPolicy(max_attempts=attempts, initial_delay=delay, jitter=False)
 
