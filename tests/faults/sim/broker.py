@@ -5,7 +5,6 @@ deduplication id is swallowed for ten minutes. What is not answered with 2xx com
 12 s, 148 s and 1,808 s (or ``Retry-After``), then it is a dead letter; 489 is one at once.
 """
 
-import asyncio
 from typing import Any
 
 from django_hookflow.core.messages import Wake, parse_message
@@ -30,7 +29,7 @@ class Broker:
     async def take(self, messages: tuple[Message, ...]) -> None:
         """A publish of several messages, all or none; raises :class:`TransportError`."""
         rng, faults, world = self._world.rng, self._world.faults, self._world
-        await asyncio.sleep(rng.random() * 0.05)
+        await self._world.loop.pause(rng.random() * 0.05)
         if world.faulty and rng.random() < faults.refused:
             faults.note("refused")
             raise TransportError("429", retry_after=rng.choice((None, 1, 20, 5000)))
@@ -63,14 +62,14 @@ class Broker:
             self._world.spawn(self._carry(wake, delay))
 
     async def _carry(self, wake: Wake, delay: float) -> None:
-        await asyncio.sleep(delay)
+        await self._world.loop.pause(delay)
         for back_off in (*BACK_OFF, None):
             status, retry_after = await self._world.deliver(wake, PATIENCE)
             if 200 <= status < 300:
                 return
             if status == 489 or back_off is None:
                 break
-            await asyncio.sleep(back_off if retry_after is None else retry_after)
+            await self._world.loop.pause(back_off if retry_after is None else retry_after)
         self.dead_letters += 1
 
 

@@ -35,9 +35,12 @@ class Watch:
                 continue
             self.commits += 1
             rows = {(s.entry.key, s.entry.series): s for s in self._store.steps(run)}
+            before = self._seen.get(run)
+            if before is not None and row is before[0] and rows == before[1]:
+                continue  # the commit was another run's: what held of this one still does
             check_row(row, rows)
-            if run in self._seen:
-                check_move(self._seen[run], (row, rows), name)
+            if before is not None:
+                check_move(before, (row, rows), name)
             self._seen[run] = (row, rows)
 
 
@@ -70,6 +73,8 @@ def check_move(before: Seen, after: Seen, name: str) -> None:
     (old, old_rows), (new, new_rows) = before, after
     for key, step in old_rows.items():
         now = new_rows.get(key)
+        if now is step:
+            continue  # rows are never altered, only replaced
         if step.entry.is_outcome and (
             now is None or replace(now, superseded=step.superseded) != step
         ):

@@ -6,6 +6,7 @@ crash point that a workflow passes, then every one that it passes after that.
 """
 
 import argparse
+import gc
 import logging
 import multiprocessing
 import os
@@ -33,6 +34,9 @@ def set_up() -> None:
     import django  # after the environment is set
 
     django.setup()
+    import tests.faults.sim.world  # noqa: F401  # all that stays
+
+    gc.freeze()  # else each full collection looks at all of Django again
     logging.disable(logging.CRITICAL)
 
 

@@ -66,6 +66,7 @@ class HostJournal:
             self._host.touched = _runs_of(args) or self._host.world.all_runs()
             return found(*args, **more)
 
+        setattr(self, name, through)  # the next time it is found without coming here
         return through
 
 
@@ -144,9 +145,9 @@ class Host:
     async def turn(self) -> None:
         """Let others have a turn; a frozen process goes on when it thaws, a dead one never."""
         self.check_alive()
-        await asyncio.sleep(self.world.lag())
+        await self.world.loop.pause(self.world.lag())
         while (left := self.frozen_until - self.world.loop.time()) > 0:
-            await asyncio.sleep(left)
+            await self.world.loop.pause(left)
         self.check_alive()
 
     def at(self, point: str) -> None:
@@ -216,7 +217,7 @@ class Keeper:
     async def _keep(self, lease: Lease) -> None:
         host, duration = self._host, self._host.world.lease
         while not lease.lost:
-            await asyncio.sleep(duration.total_seconds() / 3)
+            await host.world.loop.pause(duration.total_seconds() / 3)
             try:
                 await host.turn()
                 beat = Beat(held={lease.run: lease.epoch}, lease=duration)

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Union
 
 from django_hookflow.core.retry import RetryPolicy
@@ -150,8 +151,7 @@ class Bodies:
         return [self._def_ops(ctx, op.body) for _ in range(op.times)]
 
     def _request(self, ctx: Any, op: Step) -> Any:
-        retry = RetryPolicy(max_attempts=op.attempts, initial_delay=op.delay, jitter=False)
-        step = ctx.step.options(retry=retry)
+        step = ctx.step.options(retry=_policy(op.attempts, op.delay))
         if op.how == "call":
             return step.call(op.id, f"{API}/{op.fails}/{op.id}", method="POST")
         if op.how == "atomic":
@@ -182,6 +182,11 @@ class Bodies:
         if info.attempt <= op.fails and not (self.healed and op.gives_up and not op.catch):
             raise Unhealed(op.id)
         return [info.step_id, info.occurrence]
+
+
+@cache
+def _policy(attempts: int, delay: float) -> RetryPolicy:
+    return RetryPolicy(max_attempts=attempts, initial_delay=delay, jitter=False)
 
 
 # --- what must come of it

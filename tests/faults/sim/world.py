@@ -110,6 +110,7 @@ class World:
         self.workflows: dict[str, Workflow] = {}
         self.hosts: list[Host] = []
         self.runs: list[SimRun] = []
+        self._ids: tuple[UUID, ...] = ()
         self.started = 0
         self.passed: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -127,7 +128,7 @@ class World:
 
     def all_runs(self) -> tuple[UUID, ...]:
         """What a transition that names no run may touch."""
-        return tuple(run.id for run in self.runs)
+        return self._ids
 
     def lag(self) -> float:
         return float(self.rng.random() ** 6 * self.lagging)
@@ -194,7 +195,7 @@ class World:
 
     async def _trigger(self, run: SimRun) -> None:
         """A client that tries again with the same run_id, or gives up."""
-        await asyncio.sleep(self.rng.random() * 20)
+        await self.loop.pause(self.rng.random() * 20)
         trigger = Trigger(
             id=run.id,
             run_id=run.name,
@@ -217,13 +218,13 @@ class World:
                 if self.rng.random() < self.giving_up:
                     return
             except JournalUnavailable:
-                await asyncio.sleep(5)
+                await self.loop.pause(5)
 
     async def _person(self, run: SimRun) -> None:
         """Somebody who sends events nobody waits for, cancels, and retries what failed."""
         rng = self.rng
         while self.noise and self.faulty:
-            await asyncio.sleep(rng.uniform(1, 60))
+            await self.loop.pause(rng.uniform(1, 60))
             row = self.store.row(run.id)
             if row is None or row.status in TERMINAL:
                 break
@@ -237,13 +238,13 @@ class World:
                 if row.status is RunStatus.FAILED and rng.random() < 0.7:
                     await self._retry(run)
                 return
-            await asyncio.sleep(600)
+            await self.loop.pause(600)
             if row is None and not run.accepted:
                 return
 
     async def _scripted(self, run: SimRun) -> None:
         for at, what in self.script:
-            await asyncio.sleep(max(0.0, at - self.loop.time()))
+            await self.loop.pause(max(0.0, at - self.loop.time()))
             if what == "event":
                 await self._insist("send_event", SendEvent(id=run.id, name="x", payload="1"))
             elif what == "cancel":
@@ -251,7 +252,7 @@ class World:
                 await self._insist("cancel", Cancel(id=run.id))
             else:
                 while (row := self.store.row(run.id)) is None or row.status not in TERMINAL:
-                    await asyncio.sleep(60)
+                    await self.loop.pause(60)
                 await self._retry(run)
 
     async def _retry(self, run: SimRun) -> None:
@@ -261,7 +262,7 @@ class World:
 
     async def _insist(self, name: str, transition: Any) -> None:
         while not await self._apply(name, transition):
-            await asyncio.sleep(30)
+            await self.loop.pause(30)
 
     async def _apply(self, name: str, transition: Any) -> bool:
         """Whether it is known to have been applied."""
@@ -285,7 +286,7 @@ class World:
         while True:
             # Long sleeps would be mostly sweeps.
             every = self.sweep_every * (1 if self.faulty else 15)
-            await asyncio.sleep(every * self.rng.uniform(0.8, 1.2))
+            await self.loop.pause(every * self.rng.uniform(0.8, 1.2))
             host = self.any_host()
             ledger.host.set(host)
             try:
@@ -296,7 +297,7 @@ class World:
     # --- what goes wrong by the clock
 
     async def _misfortune(self, at: float, what: Callable[[], Any]) -> None:
-        await asyncio.sleep(at)
+        await self.loop.pause(at)
         pause = what()
         if pause is not None:
             await pause
@@ -304,7 +305,7 @@ class World:
     async def _outage(self, seconds: float) -> None:
         self.faults.note("outage")
         self.database_away = True
-        await asyncio.sleep(seconds)
+        await self.loop.pause(seconds)
         self.database_away = False
 
     def _jump(self, seconds: float) -> None:
@@ -365,6 +366,7 @@ class World:
             run = SimRun(id, Bodies(program, self.ledger, self.store))
             self.workflows[run.name] = Workflow(run.bodies.fn, program.is_async)
             self.runs.append(run)
+            self._ids += (id,)
             self.spawn(self._trigger(run))
             self.spawn(self._person(run))
             self.spawn(self._scripted(run))
@@ -374,7 +376,7 @@ class World:
         until = self.faults.until + SETTLING + sleeps
         pause = 10.0
         while self._broken is None and not self._settled() and self.loop.time() < until:
-            await asyncio.sleep(pause)
+            await self.loop.pause(pause)
             pause = min(pause * 1.2, 3600)
         if self._broken is not None:
             raise self._broken
