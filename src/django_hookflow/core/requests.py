@@ -15,13 +15,17 @@ class Request:
     """One request of the workflow's code.
 
     ``call`` is the qualified name of what would be called (empty for a wait), ``args_sha``
-    a digest of its arguments: both are compared with the journal on replay.
+    a digest of its arguments: both are compared with the journal on replay. ``exact`` compares
+    the arguments even where the step id does not repeat: the items of a map are told apart by
+    their place. ``key`` is that of a step that no workflow asks for, which is not numbered.
     """
 
     step_id: str
     kind: Kind
     call: str = ""
     args_sha: str = ""
+    exact: bool = False
+    key: str = ""
 
 
 def check_step_id(step_id: object) -> str:

@@ -27,6 +27,10 @@ class Fenced(Exception):
     """The run has another holder, or was ended or taken away; nothing was written."""
 
 
+class Stopped(Fenced):
+    """The run is being cancelled: what executes is recorded, but nothing more begins."""
+
+
 class JournalUnavailable(Exception):
     """The database could not be reached, or kept refusing; nothing is known to be written."""
 
@@ -70,7 +74,7 @@ class RunView:
     blocked: str
     blocked_n: int
     data: str
-    failing: bool
+    error: ErrorRecord | None
     parent: UUID | None
     parent_step: str
     depth: int
@@ -82,6 +86,11 @@ class RunView:
     def leased(self) -> bool:
         """Whether a live holder has it."""
         return self.lease_until is not None and self.lease_until >= self.now
+
+    @property
+    def failing(self) -> bool:
+        """Whether its body has failed: what goes on is ``on_failure`` and the compensations."""
+        return self.error is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +127,9 @@ class Trigger:
     delay: timedelta = timedelta(0)
     not_before: datetime | None = None
     timeout: timedelta | None = None
+    parent: UUID | None = None
+    parent_step: str = ""
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +246,37 @@ class Receive:
     source: str = EVENT
 
 
-Commit = Union[Record, Attempted, Atomic, Fire, Receive]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Write a step's row before it executes: how to undo it has to outlive the process."""
+
+    fence: Fence
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoke:
+    """Write the row of a wait for a child, and the child itself, which owes a wake-up.
+
+    A run of ``child.run_id`` that this very step has started is that child. Any other one of
+    that name is recorded as the step's failure, ``conflict``.
+    """
+
+    fence: Fence
+    entry: Entry
+    child: Trigger
+    conflict: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collect:
+    """Give a wait the end of its child, ``entry.child``; :class:`NotYet` while it goes on."""
+
+    fence: Fence
+    entry: Entry
+
+
+Commit = Union[Record, Attempted, Atomic, Fire, Receive, Begin, Invoke, Collect]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,9 +328,13 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalsMoved:
-    """Something arrived since "seen": look again, then suspend with the new ``seen``."""
+    """Something arrived since "seen": look again, then suspend with the new ``seen``.
+
+    If ``cancelling``, that is what arrived: nothing more begins, and the run is due at once.
+    """
 
     seen: int
+    cancelling: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +347,19 @@ class Release:
     """Infrastructure failed in the body: give the run back as due now, owing no wake-up."""
 
     fence: Fence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail:
+    """The body has failed and something has to follow that: it is not run again."""
+
+    fence: Fence
+    error: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """Done; the holder goes on with what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,14 +418,23 @@ class Signalled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """End an active or paused run at once; a holder is fenced at its next commit."""
+    """End an active or paused run.
+
+    At once, and a holder is fenced at its next commit; unless ``compensate`` and a step of it
+    has to be undone: then the run is cancelling. Its holder may still record what executes (a
+    fence would let that take effect behind the back of its compensation) and is told so; if
+    there is none, the run is due now and owes a wake-up.
+    """
 
     id: UUID
+    compensate: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
-    """Done."""
+    """Done; ``owed`` tells that a wake-up is, for the compensations."""
+
+    owed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,6 +447,11 @@ class Retry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retried:
     """Done; the run is due now and owes a wake-up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compensated:
+    """A compensation was recorded: what the run did is undone, and it cannot go on from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

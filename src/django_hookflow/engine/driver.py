@@ -9,7 +9,7 @@ Longer than other modules because the table's rows stand beside each other here,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,12 +17,13 @@ from typing import Any, Protocol, Union
 from uuid import UUID
 
 from django_hookflow.core import admission
-from django_hookflow.core.entries import ErrorRecord, RunStatus
+from django_hookflow.core.entries import WINDING_UP, ErrorRecord, RunStatus
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import (
     Claim,
     Claimed,
+    Fail,
     Fence,
     Fenced,
     Finish,
@@ -57,6 +58,8 @@ from django_hookflow.engine.steps import Steps
 from django_hookflow.engine.suspending import block_delay
 from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock, Stopwatch
+from django_hookflow.engine.undoing import to_be_undone
+from django_hookflow.engine.winding_up import winding_up
 from django_hookflow.exceptions import (
     SerializationError,
     TransportError,
@@ -75,6 +78,7 @@ class Runnable(Protocol):
     is_async: bool
     retry: RetryPolicy | None
     result_hint: Any
+    on_failure: Union[Callable[..., Any], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +104,11 @@ class Answer:
 
 DONE = Answer(status=200, note="done")
 UNAVAILABLE = Answer(status=503, note="database unavailable", retry_after=5)
+OUT_OF_TIME = ErrorRecord(
+    type="TimeoutError",
+    message="the run took longer than its workflow's timeout",
+    classes=("builtins.TimeoutError", "builtins.OSError", "builtins.Exception"),
+)
 GONE = Answer(status=489, note="unknown run")
 DEPLOYING = Answer(status=503, note="workflow not registered here", retry_after=30)
 
@@ -201,7 +210,7 @@ class _Delivery:
             rearm = Rearm(id=run, wake=wake)
             owed = await self.hops.own(self.driver.journal.rearm, rearm) or owed
         answer = Answer(status=200, note=note)
-        return await self._publish(run, answer) if owed else answer
+        return await self._publish([run], answer) if owed else answer
 
     # --- row 12 on
 
@@ -235,7 +244,13 @@ class _Delivery:
     ) -> Answer:
         run = claimed.run
         fence = Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease)
+        if run.failing or run.status is RunStatus.CANCELLING:
+            return await self._wind_up(claimed, workflow, fence, stopwatch, lease)
         scheduler = self._scheduler(claimed, fence, stopwatch, lease)
+        if run.deadline is not None and stopwatch.until(run.deadline) <= 0:
+            return await self._fail(
+                scheduler, claimed, workflow, fence, OUT_OF_TIME, raised=None, lease=lease
+            )
         try:
             data = self.driver.codec().decode(run.data)
         except SerializationError as error:
@@ -250,10 +265,89 @@ class _Delivery:
             end = await run_sync_body(
                 scheduler, workflow.fn, SyncWorkflowContext(scheduler, data, steps)
             )
-        return await self._conclude(scheduler, claimed, fence, workflow, end)
+        return await self._conclude(scheduler, claimed, fence, workflow, end, lease)
+
+    # --- after the body
+
+    async def _fail(
+        self,
+        scheduler: Scheduler,
+        claimed: Claimed,
+        workflow: Runnable,
+        fence: Fence,
+        error: ErrorRecord,
+        *,
+        raised: Union[BaseException, None],
+        lease: Lease,
+    ) -> Answer:
+        """End a run that failed, or begin what has to follow that."""
+        entries = tuple(scheduler.replay.without(()))
+        if workflow.on_failure is None and not to_be_undone(entries):
+            return await self._finish(scheduler.run, fence, RunStatus.FAILED, error, raised=raised)
+        answer = await self.hops.own(self.driver.journal.fail, Fail(fence=fence, error=error))
+        if isinstance(answer, StaysPaused):
+            return Answer(status=200, note="paused")
+        if isinstance(answer, SignalsMoved):
+            return await self._due_again(scheduler.run, fence, answer.seen)
+        seq = max((entry.seq or 0 for entry in entries), default=claimed.run.seq)
+        run = replace(claimed.run, error=error, seq=max(seq, claimed.run.seq))
+        failed = replace(claimed, run=run, entries=entries)
+        stopwatch = scheduler.executor.stopwatch
+        return await self._wind_up(failed, workflow, fence, stopwatch, lease, raised=raised)
+
+    async def _wind_up(
+        self,
+        claimed: Claimed,
+        workflow: Runnable,
+        fence: Fence,
+        stopwatch: Stopwatch,
+        lease: Lease,
+        *,
+        raised: Union[BaseException, None] = None,
+    ) -> Answer:
+        """Call ``on_failure`` and the compensations, then end the run."""
+        run, journal = claimed.run, self.driver.journal
+        cancelled = run.status is RunStatus.CANCELLING
+        mine = tuple(entry for entry in claimed.entries if entry.kind in WINDING_UP)
+        scheduler = self._scheduler(
+            replace(claimed, entries=mine), fence, stopwatch, lease, winding_up=True
+        )
+        body = winding_up(
+            scheduler,
+            claimed.entries,
+            workflow.retry or self.limits.retry,
+            on_failure=workflow.on_failure,
+            error=None if cancelled else run.error,
+        )
+        end = await run_async_body(scheduler, body, None)
+        if isinstance(end, Parked):
+            return await self._parked(scheduler)
+        if isinstance(end, Threw):
+            if isinstance(end.error, journal.infrastructure_errors):
+                return await self._released(run, fence, end.error)
+            return await self._block(scheduler, fence, str(end.error))
+        status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
+        return await self._finish(run, fence, status, run.error, raised=raised)
+
+    async def _due_again(self, run: RunView, fence: Fence, seen: int) -> Answer:
+        """Cancelled while its body came to an end: the next delivery winds it up."""
+        while True:
+            suspend = Suspend(fence=fence, seen=seen, due=timedelta(0))
+            answer = await self.hops.own(self.driver.journal.suspend, suspend)
+            if not isinstance(answer, SignalsMoved):
+                break
+            seen = answer.seen
+        owed = not isinstance(answer, StaysPaused) and answer.owed
+        return await self._publish([run.id], DONE) if owed else DONE
 
     def _scheduler(
-        self, claimed: Claimed, fence: Fence, stopwatch: Stopwatch, lease: Lease
+        self,
+        claimed: Claimed,
+        fence: Fence,
+        stopwatch: Stopwatch,
+        lease: Lease,
+        *,
+        winding_up: bool = False,
     ) -> Scheduler:
         executor = Executor(
             run=claimed.run,
@@ -273,7 +367,13 @@ class _Delivery:
             delivery_seconds=self.limits.delivery_seconds,
             threads=self.limits.threads,
             observe=self.driver.observe,
+            wake=self._wake,
+            winding_up=winding_up,
         )
+
+    async def _wake(self, children: Sequence[UUID]) -> None:
+        """What the message service does not take stays owed in the children's rows."""
+        await self._publish(children, DONE)
 
     async def _conclude(
         self,
@@ -282,17 +382,15 @@ class _Delivery:
         fence: Fence,
         workflow: Runnable,
         end: BodyEnd,
+        lease: Lease,
     ) -> Answer:
         run = scheduler.run
         if isinstance(end, Parked):
-            assert scheduler.end is not None, "a parked body has ended its delivery"
-            return await self._publish(run.id, DONE) if scheduler.end.owed else DONE
+            return await self._parked(scheduler)
         if isinstance(end, Threw) and isinstance(
             end.error, self.driver.journal.infrastructure_errors
         ):
-            logger.warning("run %s: %r in the workflow's body", run.run_id, end.error)
-            await self.hops.own(self.driver.journal.release, Release(fence=fence))
-            return Answer(status=503, note="infrastructure error in the body", retry_after=5)
+            return await self._released(run, fence, end.error)
         mismatch = scheduler.leftover()
         if mismatch is not None:
             return await self._block(scheduler, fence, mismatch.reason)
@@ -301,7 +399,20 @@ class _Delivery:
             uncaught = self._uncaught(scheduler, claimed, workflow, end.error)
             ending = replace(ending, uncaught=uncaught)
         raised = end.error if isinstance(end, Threw) else None
-        return await self._finish(run, fence, ending, raised)
+        if isinstance(ending, ErrorRecord):
+            return await self._fail(
+                scheduler, claimed, workflow, fence, ending, raised=raised, lease=lease
+            )
+        return await self._finish(run, fence, RunStatus.COMPLETED, result=ending)
+
+    async def _parked(self, scheduler: Scheduler) -> Answer:
+        assert scheduler.end is not None, "a parked body has ended its delivery"
+        return await self._publish([scheduler.run.id], DONE) if scheduler.end.owed else DONE
+
+    async def _released(self, run: RunView, fence: Fence, error: BaseException) -> Answer:
+        logger.warning("run %s: %r in the workflow's body", run.run_id, error)
+        await self.hops.own(self.driver.journal.release, Release(fence=fence))
+        return Answer(status=503, note="infrastructure error in the body", retry_after=5)
 
     def _uncaught(
         self, scheduler: Scheduler, claimed: Claimed, workflow: Runnable, error: BaseException
@@ -342,27 +453,32 @@ class _Delivery:
         self,
         run: RunView,
         fence: Fence,
-        ending: Union[str, ErrorRecord],
-        raised: Union[BaseException, None],
+        status: RunStatus,
+        error: Union[ErrorRecord, None] = None,
+        *,
+        result: Union[str, None] = None,
+        raised: Union[BaseException, None] = None,
     ) -> Answer:
-        failed = isinstance(ending, ErrorRecord)
         finish = Finish(
             fence=fence,
-            status=RunStatus.FAILED if failed else RunStatus.COMPLETED,
-            result=None if isinstance(ending, ErrorRecord) else ending,
-            error=ending if isinstance(ending, ErrorRecord) else None,
+            status=status,
+            result=result,
+            error=error,
             parent=run.parent,
+            parent_step=run.parent_step,
         )
         answer = await self.hops.own(self.driver.journal.finish, finish)
         if isinstance(answer, StaysPaused):
             return Answer(status=200, note="paused")
-        message = ending.message if isinstance(ending, ErrorRecord) else ""
+        if isinstance(answer, SignalsMoved):
+            return await self._due_again(run, fence, answer.seen)
+        message = error.message if error is not None else ""
         self.driver.observe(
             events.RunEnded(
                 **_names(run), status=str(finish.status), message=message, raised=raised
             )
         )
-        return DONE
+        return DONE if run.parent is None else await self._publish([run.parent], DONE)
 
     async def _block(self, scheduler: Scheduler, fence: Fence, reason: str) -> Answer:
         run, seen = scheduler.run, scheduler.run.signals
@@ -376,24 +492,25 @@ class _Delivery:
             seen = answer.seen  # what arrived cannot help a run whose code does not fit
         Teller(run, self.driver.observe).suspended(blocked=reason)
         owed = not isinstance(answer, StaysPaused) and answer.owed
-        return await self._publish(run.id, DONE) if owed else DONE
+        return await self._publish([run.id], DONE) if owed else DONE
 
-    async def _publish(self, run: UUID, answer: Answer) -> Answer:
-        """Publish what the row owes; row 13 if the message service does not take it."""
+    async def _publish(self, runs: Sequence[UUID], answer: Answer) -> Answer:
+        """Publish what the rows owe; row 13 if the message service does not take it."""
         if self.driver.transport is None:
             return answer
         try:
             await apublish_owed(
                 self.hops,
                 self.driver.transport,
-                [run],
+                runs,
                 max_delay=self.limits.max_delay,
                 lasting_loop=self.lasting_loop,
             )
         except TransportError as error:
-            self.driver.observe(
-                events.PublishOwed(id=run, run_id="", workflow_id="", message=str(error))
-            )
+            for run in runs:
+                self.driver.observe(
+                    events.PublishOwed(id=run, run_id="", workflow_id="", message=str(error))
+                )
             delay = int(min(max(error.retry_after or 0, 10), 3600))
             return Answer(status=503, note="wake-up owed", retry_after=delay)
         return answer

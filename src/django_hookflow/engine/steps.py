@@ -7,7 +7,7 @@ its outcome. Nothing here executes anything. ``sync.py`` is the facade for ``def
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar, Union, overload
@@ -22,6 +22,13 @@ from django_hookflow.core.showing import show
 from django_hookflow.core.transitions import EVENT
 from django_hookflow.engine.callables import callable_of, is_async, qualified_name, unwrap
 from django_hookflow.engine.calls import CallResponse, HttpCall, origin
+from django_hookflow.engine.children import Invocable, child_of, is_invocable
+from django_hookflow.engine.mapping import (
+    check_concurrency,
+    check_items,
+    check_tolerance,
+    side_by_side,
+)
 from django_hookflow.engine.ordered import ordered
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.plans import (
@@ -31,6 +38,7 @@ from django_hookflow.engine.plans import (
     Plan,
     StepOptions,
     Timer,
+    Undo,
     Work,
 )
 from django_hookflow.engine.requesting import (
@@ -42,6 +50,7 @@ from django_hookflow.engine.requesting import (
     check_url,
 )
 from django_hookflow.engine.scheduler import Scheduler
+from django_hookflow.engine.undoing import Compensation, undo_of
 from django_hookflow.exceptions import WorkflowDefinitionError
 
 P = ParamSpec("P")
@@ -69,8 +78,18 @@ class Steps:
     _default_retry: RetryPolicy
     _options: StepOptions = NO_OPTIONS
 
-    def options(self, *, retry: RetryPolicy | None = None, timeout: float | None = None) -> Steps:
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        compensate: Compensation | None = None,
+    ) -> Steps:
         """The same steps with these options; ``timeout`` is seconds per attempt.
+
+        ``compensate`` is an importable function, or ``(fn, *args)``: when the run later fails
+        or is cancelled, it is called as ``fn(result, *args)`` in a durable step of its own,
+        newest step first, with ``None`` for a step whose outcome is unknown.
 
         A timeout cancels an ``async def`` step; a ``def`` step runs on a bounded thread and
         its late result is discarded (its effect may still happen).
@@ -82,8 +101,13 @@ class Steps:
         merged = StepOptions(
             retry=retry or self._options.retry,
             timeout=self._options.timeout if timeout is None else float(timeout),
+            undo=self._options.undo if compensate is None else self._undo(compensate),
         )
         return replace(self, _options=merged)
+
+    def _undo(self, compensate: Compensation) -> Undo:
+        executor = self._scheduler.executor
+        return undo_of(compensate, executor.codec, executor.max_value_bytes)
 
     @overload
     async def run(
@@ -101,6 +125,11 @@ class Steps:
         repeat, under the same idempotency key, if the process dies before the record. Raises
         :class:`~django_hookflow.exceptions.StepFailed` when its attempts are used up.
         """
+        return await self._run(step_id, fn, args, kwargs)
+
+    async def _run(
+        self, step_id: str, fn: Any, args: Any, kwargs: Any, *, exact: bool = False
+    ) -> Any:
         work = Function(
             fn=callable_of(_check_callable(fn)),
             args=args,
@@ -108,7 +137,9 @@ class Steps:
             is_async=is_async(fn),
             hint=hint_of(unwrap(fn)),
         )
-        return await self._ask(step_id, Kind.RUN, qualified_name(fn), (args, kwargs), work)
+        return await self._ask(
+            step_id, Kind.RUN, qualified_name(fn), (args, kwargs), work, exact=exact
+        )
 
     @ordered
     async def atomic(
@@ -206,7 +237,85 @@ class Steps:
         assert isinstance(plain, CallResponse), "the scheduler decodes calls"
         return plain
 
-    async def _ask(self, step_id: str, kind: Kind, call: str, args: Any, work: Work) -> Any:
+    @ordered
+    async def invoke(
+        self,
+        step_id: str,
+        workflow: Invocable,
+        data: Any = None,
+        run_id: str | None = None,
+    ) -> Any:
+        """Start a run of ``workflow`` and wait for what it returns.
+
+        It is a run like any other, with this one as its parent: cancelling the parent cancels
+        it. Without a ``run_id`` it has one of its own, the same whatever is repeated. Raises
+        :class:`~django_hookflow.exceptions.ChildFailed` when the child fails or is cancelled.
+        """
+        return await self._invoke(step_id, workflow, data, run_id, exact=False)
+
+    async def _invoke(
+        self, step_id: str, workflow: Any, data: Any, run_id: str | None, *, exact: bool
+    ) -> Any:
+        executor = self._scheduler.executor
+        work = child_of(
+            workflow, data, run_id, parent=executor.run, codec=executor.codec,
+            limit=executor.max_value_bytes,
+        )  # fmt: skip
+        seen = (work.start.data, run_id)
+        return await self._ask(step_id, Kind.CHILD, work.start.workflow_id, seen, work, exact=exact)
+
+    @ordered
+    async def map(
+        self,
+        step_id: str,
+        fn_or_workflow: Any,
+        items: Iterable[Any],
+        *,
+        concurrency: int = 10,
+        tolerate: Union[int, float] = 0,
+    ) -> list[Any]:
+        """A function: one step for each item; a workflow: one child run for each item.
+
+        At most ``concurrency`` side by side; results in the order of ``items``. The n-th item's
+        step is ``step_id[n]``, from 0, and compares its item on replay. More failures than
+        ``tolerate`` (a number, or a fraction below 1 of all items) raise the first of them,
+        and nothing more is started; within it, the result of a failed item is its exception.
+        """
+        given = check_items(items)
+        most = check_tolerance(tolerate, len(given))
+        is_workflow = is_invocable(fn_or_workflow)
+        if not is_workflow:
+            _check_callable(fn_or_workflow)
+
+        async def one(place: int) -> Any:
+            name, item = f"{step_id}[{place}]", given[place]
+            if is_workflow:
+                return await self._invoke(name, fn_or_workflow, item, None, exact=True)
+            return await self._run(name, fn_or_workflow, (item,), {}, exact=True)
+
+        return await side_by_side(
+            one, len(given), concurrency=check_concurrency(concurrency), tolerate=most
+        )
+
+    async def _together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What ``gather`` of a ``def`` workflow does; an ``async def`` one has asyncio's."""
+
+        async def one(place: int) -> Any:
+            name, fn, *args = calls[place]
+            return await self._run(name, fn, tuple(args), {})
+
+        return await side_by_side(one, len(calls), concurrency=len(calls) or 1, tolerate=0)
+
+    async def _ask(
+        self,
+        step_id: str,
+        kind: Kind,
+        call: str,
+        args: Any,
+        work: Work,
+        *,
+        exact: bool = False,
+    ) -> Any:
         scheduler = self._scheduler
         if scheduler.closing:
             scheduler.refusals += 1
@@ -219,13 +328,23 @@ class Steps:
                 f"step {show(step_id)} was asked for outside the workflow's own body"
             )
         request = Request(
-            step_id=check_step_id(step_id), kind=kind, call=call, args_sha=digest((args,), {})
+            step_id=check_step_id(step_id),
+            kind=kind,
+            call=call,
+            args_sha=digest((args,), {}),
+            exact=exact,
         )
+        undo = self._options.undo
+        if undo is not None and isinstance(work, (Timer, Mailbox)):
+            raise WorkflowDefinitionError(
+                f"step {show(step_id)} only waits: there is nothing to compensate"
+            )
         plan = Plan(
             request=request,
             work=work,
             retry=self._options.retry or self._default_retry,
             timeout=self._options.timeout,
+            undo="" if undo is None else undo.to_text(),
         )
         return await scheduler.request(plan)
 

@@ -128,7 +128,10 @@ class MemoryJournal:
     def release(self, transition: t.Release) -> None:
         self._run("release", memory_holder.release, transition)
 
-    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused]:
+    def fail(self, transition: t.Fail) -> Union[t.Failing, t.StaysPaused, t.SignalsMoved]:
+        return self._run("fail", memory_holder.fail, transition)
+
+    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused, t.SignalsMoved]:
         return self._run("finish", memory_holder.finish, transition)
 
     def beat(self, transition: t.Beat) -> Sequence[UUID]:
@@ -155,8 +158,11 @@ class MemoryJournal:
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return self._run("cancel", memory_outside.cancel, transition)
 
-    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed]:
+    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed, t.Compensated]:
         return self._run("retry", memory_outside.retry, transition)
+
+    def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:
+        return self._read(memory_outside.orphans, limit, of)
 
     # --- wake-ups
 

@@ -103,7 +103,10 @@ class OrmJournal:
     def release(self, transition: t.Release) -> None:
         orm_holder.release(self._tx, transition)
 
-    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused]:
+    def fail(self, transition: t.Fail) -> Union[t.Failing, t.StaysPaused, t.SignalsMoved]:
+        return orm_holder.fail(self._tx, transition)
+
+    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused, t.SignalsMoved]:
         return orm_holder.finish(self._tx, transition)
 
     def beat(self, transition: t.Beat) -> Sequence[UUID]:
@@ -128,8 +131,11 @@ class OrmJournal:
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return orm_outside.cancel(self._tx, transition)
 
-    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed]:
+    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed, t.Compensated]:
         return orm_outside.retry(self._tx, transition)
+
+    def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:
+        return orm_wakes.orphans(self._tx, limit, of)
 
     # --- wake-ups
 

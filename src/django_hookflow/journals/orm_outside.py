@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any, Union
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, Q, When
 
-from django_hookflow.core.entries import TERMINAL, RunStatus, StepStatus
+from django_hookflow.core.entries import TERMINAL, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
     STEP,
     Cancel,
     Cancelled,
+    Compensated,
     NotFailed,
     Over,
     Retried,
@@ -30,9 +31,12 @@ from django_hookflow.journals.orm_rows import (
     OPEN,
     events,
     insert_absent,
+    moment,
+    number,
     raw,
     runs,
     signal_columns,
+    signal_parent,
     steps,
     waiting_for,
 )
@@ -143,13 +147,30 @@ def _status(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
 def cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
     def landed() -> Union[Cancelled, None]:
         status = _status(tx, transition.id)
-        return Cancelled() if status is RunStatus.CANCELLED else None
+        if status is RunStatus.CANCELLED:
+            return Cancelled()
+        return Cancelled(owed=True) if status is RunStatus.CANCELLING else None
 
-    body = partial(_cancel, tx, transition)
+    # Before, because the first statement of a transaction takes the row lock; it never changes.
+    body = partial(_cancel, tx, transition, _parent_of(tx, transition.id))
     return tx.run("cancel", body, durable=False, landed=landed)
 
 
-def _cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
+def _parent_of(tx: Transactions, id: UUID) -> tuple[Union[UUID, None], str]:
+    columns = runs(tx.alias).filter(pk=id).values_list("parent_id", "parent_step")
+    row = columns.first() if tx.in_transaction() else tx.read(columns.first)
+    return row or (None, "")
+
+
+def _cancel(
+    tx: Transactions, transition: Cancel, parent: tuple[Union[UUID, None], str]
+) -> Union[Cancelled, Over]:
+    run = runs(tx.alias).filter(pk=transition.id)
+    signal_parent(tx, *parent)
+    if transition.compensate:
+        wound_up = _wind_up(tx, transition.id)
+        if wound_up is not None:
+            return wound_up
     ended: dict[str, Any] = {
         "epoch": F("epoch") + 1,
         "status": RunStatus.CANCELLED.value,
@@ -161,20 +182,57 @@ def _cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
         "blocked_n": 0,
         "finished_at": tx.now(),
     }
-    if runs(tx.alias).filter(pk=transition.id, status__in=OPEN).update(**ended):
+    if run.filter(status__in=OPEN).update(**ended):
         return Cancelled()
     return Over(status=_status(tx, transition.id))
+
+
+def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
+    """Leave the run to its compensations, if it has some; the row is locked before they are read."""
+    now, run = tx.now(), runs(tx.alias).filter(pk=id)
+    if not run.filter(status__in=OPEN).update(deaths=0):
+        return None
+    if not _has_undo(tx, id):
+        return None
+    leased = Q(lease_until__isnull=False, lease_until__gte=now)
+    run.exclude(status=RunStatus.CANCELLING.value).update(
+        status=RunStatus.CANCELLING.value,
+        signals=F("signals") + 1,
+        deadline=None,
+        waits="",
+        blocked="",
+        blocked_n=0,
+        wake_n=number(When(leased, then=F("wake_n")), default=F("wake_n") + 1),
+        owed_at=moment(When(leased, then=F("owed_at")), default=now),
+        due_at=moment(When(leased, then=F("lease_until")), default=now),
+    )
+    return Cancelled(owed=_owes(tx, id))
+
+
+def _has_undo(tx: Transactions, id: UUID) -> bool:
+    mine = steps(tx.alias).filter(workflow_run=id, generation=F("workflow_run__generation"))
+    return bool(mine.filter(superseded=False).exclude(undo="").exists())
 
 
 # --- RETRY
 
 
-def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
+def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Compensated]:
     def landed() -> Union[Retried, None]:
         # Nothing else re-opens a failed run.
         return None if _status(tx, transition.id) is RunStatus.FAILED else Retried()
 
+    if _is_compensated(tx, transition.id):
+        return Compensated()
     return tx.run("retry", partial(_retry, tx, transition), durable=False, landed=landed)
+
+
+def _is_compensated(tx: Transactions, id: UUID) -> bool:
+    """Looked at before: a failed run is compensated already, or never is."""
+    undone = Q(kind=Kind.UNDO.value, superseded=False, generation=F("workflow_run__generation"))
+    failed = Q(workflow_run__status=RunStatus.FAILED.value)
+    mine = steps(tx.alias).filter(undone & failed, workflow_run=id)
+    return bool(mine.exists() if tx.in_transaction() else tx.read(mine.exists))
 
 
 def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
@@ -193,9 +251,8 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
     # The error says what to repeat, so it goes in a statement of its own.
     generation, error = run.annotate(text=raw("error")).values_list("generation", "text").get()
     uncaught = read_error(error).uncaught if error else ()
-    failed = steps(tx.alias).filter(
-        workflow_run=transition.id, generation=generation, status=StepStatus.FAILED.value
-    )
-    failed.filter(key__in=uncaught).update(superseded=True)
+    repeated = Q(status=StepStatus.FAILED.value, key__in=uncaught) | Q(kind=Kind.ON_FAILURE.value)
+    mine = steps(tx.alias).filter(workflow_run=transition.id, generation=generation)
+    mine.filter(repeated).update(superseded=True)
     run.update(error=None)
     return Retried()

@@ -10,7 +10,6 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import (
     BigIntegerField,
-    BooleanField,
     Case,
     DateTimeField,
     ExpressionWrapper,
@@ -26,8 +25,8 @@ from django.db.models.functions import StrIndex
 from django.db.models.lookups import GreaterThan
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
-from django_hookflow.core.transitions import RunView
-from django_hookflow.journals.orm_transactions import Moment
+from django_hookflow.core.transitions import STEP, RunView, wait_for
+from django_hookflow.journals.orm_transactions import Moment, Transactions
 from django_hookflow.models import (
     Encoded,
     WorkflowEvent,
@@ -96,9 +95,9 @@ def read_run(alias: str, id: UUID, now: Moment) -> dict[str, Any] | None:
     query = query.annotate(
         raw_data=raw("data"),
         raw_state=raw("state"),
-        failing=ExpressionWrapper(Q(error__isnull=False), output_field=BooleanField()),
+        raw_error=raw("error"),
     )
-    columns = [*RUN_COLUMNS, "raw_data", "raw_state", "failing"]
+    columns = [*RUN_COLUMNS, "raw_data", "raw_state", "raw_error"]
     if isinstance(now, datetime):
         row = query.values(*columns).first()
         return None if row is None else {**row, "now": now}
@@ -112,6 +111,8 @@ def run_view(row: dict[str, Any], **changed: Any) -> RunView:
     facts["parent"] = facts.pop("parent_id")
     facts["data"] = facts.pop("raw_data") or "null"
     facts["state"] = facts.pop("raw_state")
+    error = facts.pop("raw_error")
+    facts["error"] = None if error is None else read_error(error)
     return RunView(**facts)
 
 
@@ -233,6 +234,13 @@ def signal_columns(wanted: Q, now: Moment) -> dict[str, Any]:
         "owed_at": moment(When(wake, then=now), default=F("owed_at")),
         "due_at": moment(When(wake, then=now), default=F("due_at")),
     }
+
+
+def signal_parent(tx: Transactions, parent: UUID | None, step: str) -> None:
+    """The end of a child moves its parent's mailbox: the first statement of its transaction."""
+    if parent is not None:
+        rows = runs(tx.alias).filter(pk=parent, status__in=OPEN)
+        rows.update(**signal_columns(waiting_for(wait_for(STEP, step)), tx.now()))
 
 
 def moment(*cases: When, default: Any) -> Case:
