@@ -34,6 +34,7 @@ from tests.faults.model.state import (
     World,
     is_active,
     is_due,
+    is_open,
     put,
 )
 
@@ -71,7 +72,7 @@ def trigger(world: World, s: State) -> Steps:
 def sender(world: World, s: State, n: int) -> Steps:
     """One event. In a transaction of the caller's: insert, commit, SIGNAL; else one transaction."""
     at = s.senders[n]
-    if at == IDLE and is_active(s) and (n == 0 or s.mail[n - 1] != UNSENT):
+    if at == IDLE and is_open(s) and (n == 0 or s.mail[n - 1] != UNSENT):
         if world.alone:
             stored = s._replace(mail=put(s.mail, n, SEEN))
             yield ("event alone", n), _then_publish(row.signal(world, stored), n)

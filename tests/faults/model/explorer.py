@@ -16,7 +16,8 @@ from tests.faults.model.actors import (
     trigger,
 )
 from tests.faults.model.handler import handler
-from tests.faults.model.state import COMPLETED, State, World, first_state
+from tests.faults.model.state import PAUSED, State, World, first_state, is_terminal
+from tests.faults.model.users import users
 
 #: How many states between two calls of ``progress``.
 EVERY = 100_000
@@ -28,6 +29,8 @@ def steps(world: World, s: State) -> Steps:
     yield from trigger(world, s)
     for n in range(len(s.senders)):
         yield from sender(world, s, n)
+    if s.users or s.status == PAUSED:
+        yield from users(world, s)
     yield from notes(world, s)
     yield from sweeper(world, s)
     yield from message_service(world, s)
@@ -113,9 +116,9 @@ class Search:
                 there = self._add(t, at, action)
             if t.faults == s.faults:
                 self.before[there].append(at)
-            for law in laws.of_step(s, t):
+            for law in laws.of_step(world, s, t):
                 self._violated(law, at, action)
-        if not moved and s.status != COMPLETED:
+        if not moved and not is_terminal(s):
             self._violated(laws.STUCK, at)
 
     def _add(self, t: State, at: int, action: Action) -> int:
@@ -131,7 +134,7 @@ class Search:
 
     def _check_liveness(self) -> None:
         """Whether the end can be reached from everywhere, without a further fault."""
-        live = [s.status == COMPLETED for s in self.states]
+        live = [is_terminal(s) for s in self.states]
         open_ends = [n for n, ended in enumerate(live) if ended]
         self.found.completed = len(open_ends)
         while open_ends:

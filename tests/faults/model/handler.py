@@ -1,6 +1,6 @@
 """One delivery: what it finds, whether it claims, what it executes, how it ends."""
 
-from tests.faults.model import row
+from tests.faults.model import row, undoing
 from tests.faults.model.actors import (
     Steps,
     add_handler,
@@ -10,22 +10,29 @@ from tests.faults.model.actors import (
     spend,
     with_message,
 )
-from tests.faults.model.programs import ATOMIC, SLEEP, TIMEOUT, Asked, asked
+from tests.faults.model.programs import ATOMIC, FAILURE, SLEEP, TIMEOUT, Asked, asked
 from tests.faults.model.state import (
     ANSWERING,
     ARRIVED,
+    BODY,
+    CANCELLING,
     COMPLETED,
+    FAILED,
     HELD,
     HOLDING,
     LEFT,
     NONE,
     PAST,
+    PAUSED,
     PUBLISHING,
+    STOPS,
+    UNDOES,
     UNSET,
     Handler,
     State,
     World,
     is_due,
+    is_terminal,
 )
 
 
@@ -60,8 +67,10 @@ def _arrive(world: World, s: State, n: int, h: Handler) -> Steps:
     wake = h.wake
     if not exists(s):
         yield ("finds no run", wake), answer(s, n, 200)
-    elif s.status == COMPLETED:
+    elif is_terminal(s):
         yield ("finds it done", wake), answer(s, n, 200)
+    elif s.status == PAUSED and world.rules.claim_leaves_paused:
+        yield ("finds it paused", wake), answer(s, n, 200)
     elif s.lease == HELD and world.rules.claim_asks_for_the_lease:
         if wake != s.lease_w:
             yield ("finds it covered", wake), _flush(world, s, n, h)
@@ -95,8 +104,17 @@ def _claim(world: World, s: State, n: int, h: Handler) -> State:
         seen=taken.signals,
         handed=taken.journal.partition(".")[0],
         attached=h.attached and world.rules.answer_at_end,
+        mode=_mode(world, taken),
     )
     return set_handler(taken, n, holder)
+
+
+def _mode(world: World, s: State) -> int:
+    """How whoever reads the row takes it."""
+    cancelling = s.status == CANCELLING and world.rules.cancelling_runs_no_body
+    if s.status == PAUSED:
+        return STOPS
+    return UNDOES if cancelling or s.failing else BODY
 
 
 # --- a holder
@@ -104,8 +122,21 @@ def _claim(world: World, s: State, n: int, h: Handler) -> State:
 
 def _hold(world: World, s: State, n: int, h: Handler) -> Steps:
     """What it knows is what it was given at the claim, and its own outcomes since."""
+    if h.mode == BODY:
+        yield from _run(world, s, n, h)
+        return
+    yield from _settle(world, s, n, h)
+    if world.allows(s, "infra"):
+        yield ("F releases", h), _release(world, spend(s), n, h)
+    if h.mode == UNDOES and not (undoing.waits_for_units(world, h)):
+        yield from _undo(world, s, n, h)
+    elif h.mode == STOPS and not (h.out or h.ans or h.got):
+        yield ("suspends", h), _suspend(world, s, n, h)
+
+
+def _run(world: World, s: State, n: int, h: Handler) -> Steps:
     wanted = asked(world.program, h.handed)
-    mine = h.out + h.ans + h.got
+    mine = (h.out + h.ans + h.got).replace(FAILURE, world.program.may_fail)
     to_start = "".join(unit for unit in wanted.work if unit not in mine)
     yield from _start(world, s, n, h, to_start)
     yield from _settle(world, s, n, h)
@@ -113,11 +144,12 @@ def _hold(world: World, s: State, n: int, h: Handler) -> Steps:
     if world.allows(s, "infra"):
         yield ("F releases", h), _release(world, spend(s), n, h)
     busy = h.out if world.rules.suspend_after_units else ""
+    if wanted.fails and not world.rules.undo_after_units:
+        busy = ""
     if busy or h.ans or h.got:
         return
-    if wanted.end:
-        ended = row.finish(world, s, h)
-        yield ("finishes", h), _end(s, n, h, ended, ANSWERING)
+    if wanted.end or wanted.fails:
+        yield ("finishes" if wanted.end else "fails", h), _ended(world, s, n, h, wanted)
         return
     if world.allows(s, "stop"):
         yield ("F stops", h), _suspend(world, spend(s), n, h, at_once=True)
@@ -132,30 +164,81 @@ def _nothing_due(world: World, s: State, h: Handler, wanted: Asked) -> bool:
 
 def _start(world: World, s: State, n: int, h: Handler, units: str) -> Steps:
     for unit in units:
-        if unit in ATOMIC:
+        if unit in ATOMIC and _is_refused(s, world.rules.atomic_leaves_cancelling):
+            yield ("commits too late", h, unit), _told(world, s, n, h)
+        elif unit in ATOMIC:
             done = row.commit(world, s, h, unit)
             yield ("commits atomically", h, unit), _recorded(world, s, n, h, unit, done)
+        elif _needs_row(world, h, unit):
+            yield ("begins", h, unit), _begin(world, s, n, h, unit)
         else:
-            done = s._replace(effects=row.with_effect(world, s, unit))
-            yield ("executes", h, unit), set_handler(done, n, h._replace(out=h.out + unit))
+            started = h._replace(out=h.out + unit, begun=h.begun.replace(unit, ""))
+            yield ("executes", h, unit), set_handler(undoing.effect(world, s, unit), n, started)
+
+
+def _is_refused(s: State, rule: bool) -> bool:
+    return s.status == CANCELLING and rule
+
+
+def _needs_row(world: World, h: Handler, unit: str) -> bool:
+    return unit in world.program.undos and unit not in h.begun and world.rules.undo_before_effect
+
+
+def _begin(world: World, s: State, n: int, h: Handler, unit: str) -> State:
+    """Of a run that is paused or cancelled nothing begins, and its holder is told so."""
+    started = row.start(world, s, h, unit)
+    if started is None:
+        return answer(s, n, 200)
+    if s.status == PAUSED or _is_refused(s, world.rules.start_leaves_cancelling):
+        return _told(world, s, n, h)
+    return set_handler(started, n, h._replace(begun=h.begun + unit))
+
+
+def _told(world: World, s: State, n: int, h: Handler) -> State:
+    """A transaction of the holder's has met a run that is paused or cancelled."""
+    if not row.holds(world, s, h):
+        return answer(s, n, 200)
+    return set_handler(s, n, _aware(world, s, h))
+
+
+def _aware(world: World, s: State, h: Handler) -> Handler:
+    """What every transaction of a holder's tells it: how the run is to be taken from now on."""
+    if not world.rules.commit_tells_status and s.status == PAUSED:
+        return h
+    mode = _mode(world, s)
+    if mode == h.mode:
+        return h
+    if mode == BODY:
+        return h._replace(mode=BODY)
+    if mode == STOPS:
+        return h._replace(mode=STOPS, begun="")
+    busy = h.out or h.ans
+    return h._replace(mode=STOPS, begun="") if busy else undoing.begun(s, h)
 
 
 def _settle(world: World, s: State, n: int, h: Handler) -> Steps:
     for unit in h.out:
-        done = row.commit(world, s, h, unit)
         ended = h._replace(out=h.out.replace(unit, ""))
+        done = row.commit(world, s, h, unit)
         yield ("records", h, unit), _recorded(world, s, n, ended, unit, done)
+        if unit == world.program.may_fail and FAILURE not in s.journal and "-" not in s.journal:
+            done = row.commit(world, s, h, FAILURE)
+            yield ("records", h, FAILURE), _recorded(world, s, n, ended, FAILURE, done)
     for unit in h.ans:
         told = h._replace(ans=h.ans.replace(unit, ""), got=h.got + unit)
-        yield ("is told", h, unit), set_handler(s, n, _handed_over(world, s, told))
+        over = _handed_over(world, s, told)
+        if h.mode == STOPS and s.status == CANCELLING:  # which the last commit has said
+            over = _aware(world, s, over)
+        yield ("is told", h, unit), set_handler(s, n, over)
 
 
 def _recorded(world: World, s: State, n: int, h: Handler, unit: str, done: State | None) -> State:
     if done is None:
         return answer(s, n, 200)
-    if world.program.parallel:
-        return set_handler(done, n, h._replace(ans=h.ans + unit))
-    return set_handler(done, n, _handed_over(world, done, h._replace(got=h.got + unit)))
+    if world.program.parallel and h.mode != UNDOES:
+        return set_handler(done, n, _aware(world, done, h._replace(ans=h.ans + unit)))
+    over = _handed_over(world, done, h._replace(got=h.got + unit))
+    return set_handler(done, n, _aware(world, done, over))
 
 
 def _handed_over(world: World, s: State, h: Handler) -> Handler:
@@ -168,6 +251,10 @@ def _handed_over(world: World, s: State, h: Handler) -> Handler:
 
 
 def _wait(world: World, s: State, n: int, h: Handler, wanted: Asked) -> Steps:
+    if s.status == CANCELLING:
+        if wanted.sleep or wanted.events:
+            yield ("asks too late", h), _told(world, s, n, h)
+        return
     mine = h.out + h.ans + h.got
     if wanted.sleep and SLEEP not in mine and (s.timer == PAST or (s.timer == UNSET and h.out)):
         # Not written down yet, its time may come while something executes beside it.
@@ -191,22 +278,57 @@ def _look(world: World, s: State, n: int, h: Handler, unit: str) -> Steps:
         yield ("receives", h, unit, found), _recorded(world, s, n, h, outcome, after)
 
 
+# --- compensations
+
+
+def _undo(world: World, s: State, n: int, h: Handler) -> Steps:
+    """One after the other, each a step; then the end."""
+    if h.out.lower() == h.out != "" or h.got:
+        return
+    unit = undoing.following(world, s, h)
+    if unit:
+        started = undoing.effect(world, s, unit)
+        yield ("executes", h, unit), set_handler(started, n, h._replace(out=h.out + unit))
+    else:
+        status = undoing.last_status(s)
+        yield ("finishes", h), _finished(world, s, n, h, status)
+    if world.allows(s, "stop"):
+        yield ("F stops", h), _suspend(world, spend(s), n, h, at_once=True)
+
+
 # --- the ends of a delivery
 
 
-def _end(s: State, n: int, h: Handler, after: State | None, pc: int) -> State:
-    if after is None:
-        return answer(s, n, 200)
+def _ended(world: World, s: State, n: int, h: Handler, wanted: Asked) -> State:
+    """Of the body: a failing run with something to compensate goes on with that."""
+    if wanted.end:
+        return _finished(world, s, n, h, COMPLETED)
+    if not row.has_undos(world, s):
+        return _finished(world, s, n, h, FAILED)
+    after = row.fail(world, s, h)
+    if isinstance(after, str):
+        return _told(world, s, n, h)
+    if after.status == PAUSED:
+        return _end(n, h, after, ANSWERING)
+    return set_handler(after, n, undoing.begun(after, h))
+
+
+def _finished(world: World, s: State, n: int, h: Handler, status: int) -> State:
+    after = row.finish(world, s, h, status)
+    return _told(world, s, n, h) if isinstance(after, str) else _end(n, h, after, ANSWERING)
+
+
+def _end(n: int, h: Handler, after: State, pc: int) -> State:
     return set_handler(after, n, Handler(pc=pc, wake=h.wake, attached=h.attached))
 
 
 def _suspend(world: World, s: State, n: int, h: Handler, *, at_once: bool = False) -> State:
     after = row.suspend(world, s, h, at_once=at_once)
     if after == "moved":
-        return set_handler(s, n, h._replace(seen=s.signals, looked=False))
+        return set_handler(s, n, _aware(world, s, h._replace(seen=s.signals, looked=False)))
     if isinstance(after, str):
         return answer(s, n, 200)
-    return _end(s, n, h, after, ANSWERING if after.due == NONE else PUBLISHING)
+    return _end(n, h, after, ANSWERING if after.due == NONE else PUBLISHING)
 
 
 def _release(world: World, s: State, n: int, h: Handler) -> State:

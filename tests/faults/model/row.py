@@ -3,21 +3,34 @@
 Beside each stands what the mutations make of it; they have no other place to be wrong in.
 """
 
-from tests.faults.model.programs import ATOMIC, SLEEP, TIMEOUT, asked
+from tests.faults.model.programs import (
+    ATOMIC,
+    FAILURE,
+    SLEEP,
+    SUPERSEDED,
+    TIMEOUT,
+    asked,
+    undone,
+)
 from tests.faults.model.state import (
-    COMPLETED,
+    CANCELLED,
+    CANCELLING,
     CONSUMED,
+    FAILED,
     FREE,
     HELD,
     LEASE,
     NONE,
     NOW,
     PAST,
+    PAUSED,
+    PENDING,
     RUNNING,
     SEEN,
     SUSPENDED,
     TIMER,
     TO_COME,
+    UNDOES,
     UNSEEN,
     UNSET,
     Handler,
@@ -25,6 +38,7 @@ from tests.faults.model.state import (
     World,
     is_active,
     is_due,
+    is_open,
     put,
 )
 
@@ -34,10 +48,11 @@ from tests.faults.model.state import (
 def claim(world: World, s: State, wake: int) -> State:
     """Of a run that is due and not leased. Sleeps that are due fire in the same transaction."""
     journal = s.journal
-    if SLEEP in world.program.units and s.timer == PAST and SLEEP not in journal:
+    body = s.status != CANCELLING and not s.failing
+    if body and SLEEP in world.program.units and s.timer == PAST and SLEEP not in journal:
         journal += SLEEP
     return s._replace(
-        status=RUNNING,
+        status=s.status if s.status == CANCELLING else RUNNING,
         epoch=s.epoch + world.rules.claim_raises_epoch,
         lease=HELD,
         lease_w=wake,
@@ -48,7 +63,7 @@ def claim(world: World, s: State, wake: int) -> State:
 
 def holds(world: World, s: State, h: Handler) -> bool:
     """The fence: the epoch, and a lease that nobody has released; it may be past."""
-    if not is_active(s):
+    if not is_open(s):
         return False
     if not world.rules.fence:
         return True
@@ -57,17 +72,39 @@ def holds(world: World, s: State, h: Handler) -> bool:
 
 
 def commit(world: World, s: State, h: Handler, unit: str) -> State | None:
-    """RECORD, ATOMIC or FIRE of a unit: its outcome gets the next seq, the lease is renewed."""
-    recorded = s.journal.replace(TIMEOUT, "E")
-    known = "E" if unit == TIMEOUT else unit
-    if not holds(world, s, h) or (known in recorded and world.rules.unique_key):
+    """RECORD, ATOMIC or FIRE of a unit: its outcome gets the next seq, the lease is renewed.
+
+    Of a cancelling run too, if the unit executes already; of a paused one, which stays so.
+    """
+    if not holds(world, s, h) or (_is_recorded(world, s, unit) and world.rules.unique_key):
         return None
     journal = s.journal + unit
     if not world.rules.seq_in_commit:
         journal = _number_from_memory(world, s, unit)
     if unit in ATOMIC:
         s = s._replace(effects=with_effect(world, s, unit))
-    return s._replace(journal=journal, lease=HELD, due=LEASE)
+    undos = s.undos.replace(world.program.may_fail if unit == FAILURE else unit, "")
+    return s._replace(journal=journal, undos=undos, lease=HELD, due=_while_held(s))
+
+
+def _is_recorded(world: World, s: State, unit: str) -> bool:
+    recorded = s.journal.replace(TIMEOUT, "E").replace(FAILURE, world.program.may_fail)
+    if not world.rules.retry_takes_new_series:
+        recorded = recorded.replace(SUPERSEDED, world.program.may_fail)
+    known = {TIMEOUT: "E", FAILURE: world.program.may_fail}.get(unit, unit)
+    return known in recorded
+
+
+def _while_held(s: State) -> int:
+    return NONE if s.status == PAUSED else LEASE
+
+
+def start(world: World, s: State, h: Handler, unit: str) -> State | None:
+    """The pending row of a step, before it executes: it holds the undo. Not a new outcome."""
+    if not holds(world, s, h) or (_is_recorded(world, s, unit) and world.rules.unique_key):
+        return None
+    undos = s.undos if unit in s.undos else s.undos + unit
+    return s._replace(undos=undos, lease=HELD, due=_while_held(s))
 
 
 def _number_from_memory(world: World, s: State, unit: str) -> str:
@@ -78,7 +115,7 @@ def _number_from_memory(world: World, s: State, unit: str) -> str:
 
 
 def with_effect(world: World, s: State, unit: str) -> tuple[int, ...]:
-    at = world.program.work.index(unit)
+    at = world.program.work.index(world.program.may_fail if unit == FAILURE else unit)
     return (*s.effects[:at], s.effects[at] + 1, *s.effects[at + 1 :])
 
 
@@ -99,9 +136,14 @@ def receive(world: World, s: State, h: Handler, unit: str) -> tuple[str, State |
 
 
 def suspend(world: World, s: State, h: Handler, *, at_once: bool = False) -> State | str:
-    """The next state, or why not: ``fenced``, or ``moved`` (the mailbox's version)."""
+    """The next state, or why not: ``fenced``, or ``moved`` (the mailbox's version).
+
+    The paused run's row is asked for by an UPDATE of its own, which decides again: here one step.
+    """
     if not holds(world, s, h):
         return "fenced"
+    if s.status == PAUSED and world.rules.suspend_leaves_paused:
+        return _suspend_paused(world, s, h)
     if s.signals != h.seen and world.rules.suspend_compares_signals:
         return "moved"
     wanted = asked(world.program, h.handed)
@@ -110,48 +152,150 @@ def suspend(world: World, s: State, h: Handler, *, at_once: bool = False) -> Sta
         timed = False
     due = NOW if at_once else (TIMER if timed else NONE)
     return s._replace(
-        status=SUSPENDED,
+        status=s.status if s.status == CANCELLING else SUSPENDED,
         lease=FREE,
         due=due,
         waits=wanted.events != "" and world.rules.suspend_writes_waits,
-        timer=TO_COME if s.timer == UNSET and timed else s.timer,
+        timer=_written(s, timed),
         wake_n=s.wake_n + (due != NONE),
         owed=s.owed or due != NONE,
     )
 
 
+def _suspend_paused(world: World, s: State, h: Handler) -> State:
+    """The lease is released, and rows of waits are written: their time goes on meanwhile."""
+    wanted = asked(world.program, h.handed)
+    timed = wanted.sleep or (world.program.timed and wanted.events != "")
+    written = timed and h.mode != UNDOES and world.rules.suspend_of_paused_writes_rows
+    return s._replace(lease=FREE, timer=_written(s, written))
+
+
+def _written(s: State, timed: bool) -> int:
+    return TO_COME if s.timer == UNSET and timed else s.timer
+
+
 def release(world: World, s: State, h: Handler) -> State | None:
     if not holds(world, s, h):
         return None
-    return s._replace(status=SUSPENDED, lease=FREE, due=NOW)
+    if s.status == PAUSED:
+        return s._replace(lease=FREE)
+    status = s.status if s.status == CANCELLING else SUSPENDED
+    return s._replace(status=status, lease=FREE, due=NOW)
 
 
-def finish(world: World, s: State, h: Handler) -> State | None:
+def fail(world: World, s: State, h: Handler) -> State | str:
+    """The error is set, and compensations follow: of a run that is not cancelled or paused."""
     if not holds(world, s, h):
-        return None
-    return s._replace(status=COMPLETED, lease=FREE, due=NONE, owed=False, waits=False)
+        return "fenced"
+    if s.status == PAUSED:
+        return s._replace(lease=FREE)
+    if s.status == CANCELLING:
+        return "cancelling"
+    return s._replace(failing=True, lease=HELD, due=LEASE)
+
+
+def finish(world: World, s: State, h: Handler, status: int) -> State | str:
+    """The end, or why not. A paused run stays so, and its lease is released."""
+    if not holds(world, s, h):
+        return "fenced"
+    if s.status == PAUSED and world.rules.finish_leaves_paused:
+        return s._replace(lease=FREE)
+    cancelling = s.status == CANCELLING and status != CANCELLED
+    if cancelling and world.rules.finish_leaves_cancelling:
+        return "cancelling"
+    return _over(s, status)
+
+
+def _over(s: State, status: int) -> State:
+    return s._replace(status=status, lease=FREE, due=NONE, owed=False, waits=False)
 
 
 # --- from outside
 
 
 def signal(world: World, s: State) -> State:
-    """Of an active run: always the version; a wake-up if it sleeps, waits and is not due."""
-    if not is_active(s):
+    """Of an open run: always the version; a wake-up if it sleeps, waits and is not due."""
+    if not is_open(s):
         return s
     if world.rules.signal_moves_version:
         s = s._replace(signals=s.signals + 1)
     sleeping = s.lease != HELD if world.rules.signal_wakes_sleepers else s.lease == HELD
-    if sleeping and s.waits and not is_due(s):
+    if is_active(s) and sleeping and s.waits and not is_due(s):
         s = s._replace(wake_n=s.wake_n + 1, owed=True, due=NOW)
     return s
 
 
 def signal_unseen(world: World, s: State) -> State:
     """SIGNAL of an event; what of its name is unseen counts as seen from now on."""
-    if not is_active(s):
+    if not is_open(s):
         return s
     return signal(world, s)._replace(mail=s.mail.replace(UNSEEN, SEEN))
+
+
+def cancel(world: World, s: State) -> State | None:
+    """With compensations. Who holds the run records what executes; the next one compensates."""
+    if not is_open(s):
+        return None
+    if not has_undos(world, s):
+        return end(s)
+    held = s.lease == HELD and world.rules.cancel_waits_for_holder
+    woken = s if held else s._replace(wake_n=s.wake_n + 1, owed=True)
+    if not world.rules.cancel_waits_for_holder:
+        woken = woken._replace(epoch=s.epoch + 1, lease=FREE)
+    return woken._replace(
+        status=CANCELLING,
+        due=LEASE if held else NOW,
+        signals=s.signals + world.rules.cancel_moves_signals,
+        late=0,
+    )
+
+
+def has_undos(world: World, s: State) -> bool:
+    """Whether anything is left to compensate."""
+    done = {unit for unit in s.journal if unit in world.program.undos}
+    return bool((done | set(s.undos)) - set(undone(s.journal).upper()))
+
+
+def end(s: State) -> State | None:
+    """CANCEL at once: a holder is fenced, nothing is compensated."""
+    if not is_open(s):
+        return None
+    return _over(s, CANCELLED)._replace(epoch=s.epoch + 1, late=0)
+
+
+def pause(world: World, s: State) -> State | None:
+    """No epoch: what executes is recorded."""
+    if s.status not in (PENDING, RUNNING, SUSPENDED):
+        return None
+    paused = s._replace(status=PAUSED, late=0)
+    return paused._replace(due=NONE, owed=False) if world.rules.pause_is_still else paused
+
+
+def resume(world: World, s: State) -> State | None:
+    if s.status != PAUSED:
+        return None
+    held = s.lease == HELD
+    due = LEASE if held else NOW
+    return s._replace(
+        status=RUNNING if held else SUSPENDED,
+        signals=s.signals + world.rules.resume_moves_signals,
+        wake_n=s.wake_n + 1,
+        owed=True,
+        due=due if world.rules.resume_is_due else NONE,
+        late=0,
+    )
+
+
+def retry(world: World, s: State) -> State | None:
+    """Of a failed run of which nothing was compensated."""
+    compensated = undone(s.journal) != "" and world.rules.retry_asks_for_compensations
+    if s.status != FAILED or compensated:
+        return None
+    journal = s.journal
+    if world.rules.retry_supersedes:
+        journal = journal.replace(FAILURE, SUPERSEDED)
+    woken = s._replace(wake_n=s.wake_n + 1, owed=True, due=NOW) if world.rules.retry_is_due else s
+    return woken._replace(status=SUSPENDED, epoch=s.epoch + 1, failing=False, journal=journal)
 
 
 # --- wake-ups

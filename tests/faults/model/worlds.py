@@ -2,8 +2,23 @@
 
 from dataclasses import replace
 
-from tests.faults.model.programs import BESIDE, MAILBOX, PAIR, RACE, SEQUENCE, SILENT, TIMED
-from tests.faults.model.state import DELIVERY_FAULTS, World
+from tests.faults.model.programs import (
+    ASLEEP,
+    BESIDE,
+    FAILS,
+    FAILS_BESIDE,
+    MAILBOX,
+    PAIR,
+    RACE,
+    RETRIED,
+    SEQUENCE,
+    SILENT,
+    STEPS,
+    TIMED,
+    UNDONE,
+    UNDONE_PAIR,
+)
+from tests.faults.model.state import CANCEL, DELIVERY_FAULTS, END, PAUSE, RETRY, World
 
 #: What takes long with two handlers at once has one by default: no two deliveries overlap there.
 WORLDS = (
@@ -18,6 +33,26 @@ WORLDS = (
     # Without a sweeper, what can go wrong while a message is being delivered heals by itself.
     World(name="unswept", program=SEQUENCE, sweeper=False, kinds=DELIVERY_FAULTS),
     World(name="unswept pair", program=PAIR, sweeper=False, kinds=DELIVERY_FAULTS),
+)
+
+#: What befalls a holder of the run.
+HOLDERS = frozenset({"crash", "stop"})
+
+#: What users do from outside, each once, at any moment.
+VOCABULARY = (
+    World(name="paused steps", program=STEPS, users=PAUSE),
+    World(name="paused asleep", program=ASLEEP, users=PAUSE, handlers=1),
+    World(
+        name="paused waiting", program=TIMED, users=PAUSE, joined=False, kinds=HOLDERS, handlers=1
+    ),
+    World(name="cancelled", program=UNDONE, users=CANCEL),
+    World(name="cancelled pair", program=UNDONE_PAIR, users=CANCEL),
+    World(name="cancelled paused", program=UNDONE, users=CANCEL + PAUSE, handlers=1),
+    World(name="ended", program=UNDONE, users=END),
+    World(name="failed", program=FAILS),
+    World(name="failed beside", program=FAILS_BESIDE, handlers=1, users=CANCEL),
+    World(name="failed paused", program=FAILS_BESIDE, handlers=1, users=PAUSE),
+    World(name="retried", program=RETRIED, users=RETRY),
 )
 
 LONGER = tuple(replace(world, handlers=2) for world in WORLDS)
