@@ -13,9 +13,9 @@ from tests.faults.model.explorer import Found, Search, steps
 from tests.faults.model.mutations import MUTATIONS, Mutation
 from tests.faults.model.mutations_vocabulary import VOCABULARY as NEW_MUTATIONS
 from tests.faults.model.state import FAULTS, Rules, World, first_state
-from tests.faults.model.worlds import LONGER, VOCABULARY, WORLDS
+from tests.faults.model.worlds import FAMILIES, LONGER, VOCABULARY, WORLDS
 
-EVERY = (*WORLDS, *VOCABULARY)
+EVERY = (*WORLDS, *VOCABULARY, *FAMILIES)
 DROPPED = (*MUTATIONS, *NEW_MUTATIONS)
 
 

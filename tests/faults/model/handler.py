@@ -1,6 +1,6 @@
 """One delivery: what it finds, whether it claims, what it executes, how it ends."""
 
-from tests.faults.model import row, undoing
+from tests.faults.model import family, row, undoing
 from tests.faults.model.actors import (
     Steps,
     add_handler,
@@ -10,7 +10,7 @@ from tests.faults.model.actors import (
     spend,
     with_message,
 )
-from tests.faults.model.programs import ATOMIC, FAILURE, SLEEP, TIMEOUT, Asked, asked
+from tests.faults.model.programs import ATOMIC, CHILD, FAILURE, SLEEP, TIMEOUT, Asked, asked
 from tests.faults.model.state import (
     ANSWERING,
     ARRIVED,
@@ -141,6 +141,8 @@ def _run(world: World, s: State, n: int, h: Handler) -> Steps:
     yield from _start(world, s, n, h, to_start)
     yield from _settle(world, s, n, h)
     yield from _wait(world, s, n, h, wanted)
+    if wanted.child and s.status != CANCELLING:
+        yield from _child(world, s, n, h)
     if world.allows(s, "infra"):
         yield ("F releases", h), _release(world, spend(s), n, h)
     busy = h.out if world.rules.suspend_after_units else ""
@@ -153,13 +155,14 @@ def _run(world: World, s: State, n: int, h: Handler) -> Steps:
         return
     if world.allows(s, "stop"):
         yield ("F stops", h), _suspend(world, spend(s), n, h, at_once=True)
-    if not to_start and (wanted.sleep or wanted.events) and _nothing_due(world, s, h, wanted):
+    waits = wanted.sleep or wanted.events or (wanted.child and _is_started(world, s))
+    if not to_start and waits and _nothing_due(world, s, h, wanted):
         yield ("suspends", h), _suspend(world, s, n, h)
 
 
 def _nothing_due(world: World, s: State, h: Handler, wanted: Asked) -> bool:
     fires = s.timer == PAST and (wanted.sleep or world.program.timed)
-    return not fires and (h.looked or not wanted.events)
+    return not fires and (h.looked or not (wanted.events or wanted.child))
 
 
 def _start(world: World, s: State, n: int, h: Handler, units: str) -> Steps:
@@ -252,7 +255,7 @@ def _handed_over(world: World, s: State, h: Handler) -> Handler:
 
 def _wait(world: World, s: State, n: int, h: Handler, wanted: Asked) -> Steps:
     if s.status == CANCELLING:
-        if wanted.sleep or wanted.events:
+        if wanted.sleep or wanted.events or wanted.child:
             yield ("asks too late", h), _told(world, s, n, h)
         return
     mine = h.out + h.ans + h.got
@@ -276,6 +279,44 @@ def _look(world: World, s: State, n: int, h: Handler, unit: str) -> Steps:
     else:
         outcome = TIMEOUT if found == "timeout" else unit
         yield ("receives", h, unit, found), _recorded(world, s, n, h, outcome, after)
+
+
+# --- a child
+
+
+def _is_started(world: World, s: State) -> bool:
+    return family.has_child(s) or CHILD in s.undos
+
+
+def _child(world: World, s: State, n: int, h: Handler) -> Steps:
+    """It is started if the journal has no row of it; its result is looked for."""
+    outcome = family.result(s)
+    if not _is_started(world, s) or CHILD in h.begun:
+        yield ("starts the child", h), _start_child(world, s, n, h)
+    elif outcome:
+        done = row.commit(world, s, h, outcome)
+        yield ("receives", h, outcome, "result"), _recorded(world, s, n, h, outcome, done)
+    elif not h.looked:
+        yield ("finds no result", h), set_handler(s, n, h._replace(looked=True))
+
+
+def _start_child(world: World, s: State, n: int, h: Handler) -> State:
+    if s.status == PAUSED:
+        return _told(world, s, n, h)
+    if not world.rules.child_with_row:
+        return _start_apart(world, s, n, h)
+    started = family.start_child(world, s, h)
+    return answer(s, n, 200) if started is None else started
+
+
+def _start_apart(world: World, s: State, n: int, h: Handler) -> State:
+    """Without the rule: the parent's row first, and the child in a transaction of its own."""
+    if CHILD in h.begun:
+        return set_handler(family.born(s), n, h._replace(begun=""))
+    written = row.start(world, s, h, CHILD)
+    if written is None:
+        return answer(s, n, 200)
+    return set_handler(written, n, h._replace(begun=CHILD))
 
 
 # --- compensations

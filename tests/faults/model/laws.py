@@ -5,6 +5,8 @@ from functools import cache
 
 from tests.faults.model.programs import (
     ATOMIC,
+    CHILD,
+    CHILD_FAILED,
     EVENTS,
     SUPERSEDED,
     TIMEOUT,
@@ -13,10 +15,10 @@ from tests.faults.model.programs import (
     Program,
     asked,
     fits,
-    forward,
     next_undo,
 )
 from tests.faults.model.state import (
+    ABSENT,
     CANCELLED,
     CANCELLING,
     COMPLETED,
@@ -46,6 +48,7 @@ MISFIT = "a replay does not ask for what is recorded"
 UNGUARDED = "the run is active and nobody will ever look"
 EVENT_LOST = "an event was consumed and no outcome holds it"
 UNFINISHED = "the run is completed and something of it is missing"
+NOT_THE_RESULT = "the outcome of a child step is not the child's"
 REOPENED = "a run that has ended was changed"
 REWRITTEN = "a recorded outcome was removed, or got one before it"
 NOT_CLAIMED = "a released lease was taken without a claim"
@@ -75,9 +78,16 @@ def of_state(world: World, s: State) -> Iterator[str]:
     yield from _of_facts(world.program, s.journal, s.mail, s.effects, world.faults - s.faults)
     if is_active(s) and s.lease == FREE and s.due == NONE and not _waits_untimed(world, s):
         yield UNGUARDED
-    if s.status == COMPLETED and len(forward(s.journal)) != world.program.length:
+    if s.status == COMPLETED and not asked(world.program, s.journal).end:
         yield UNFINISHED
     yield from _of_vocabulary(world, s)
+    if s.child is not None:
+        yield from of_state(world.of_child, s.child._replace(faults=s.faults))
+        failed = s.child.status in (FAILED, CANCELLED)
+        if (CHILD in s.journal and s.child.status != COMPLETED) or (
+            CHILD_FAILED in s.journal and not failed
+        ):
+            yield NOT_THE_RESULT
 
 
 def _of_vocabulary(world: World, s: State) -> Iterator[str]:
@@ -141,15 +151,26 @@ def _waits_untimed(world: World, s: State) -> bool:
         return False
     wanted = asked(world.program, s.journal)
     timed = wanted.sleep or world.program.timed
-    return s.waits and wanted.events != "" and not wanted.work and not timed
+    child = wanted.child and s.child is not None and s.child.status != ABSENT
+    return s.waits and (wanted.events != "" or child) and not wanted.work and not timed
 
 
 def of_step(world: World, s: State, t: State) -> Iterator[str]:
     yield from _row_step(s, t)
+    if s.child is not None and t.child is not None and s.child is not t.child:
+        yield from _child_step(world, s, t, s.child, t.child)
     if s.status == PAUSED or s.status == CANCELLING:
         yield from _stopped_step(world, s, t)
     if t.journal != s.journal or t.effects != s.effects:
         yield from _undoing_step(world, s, t)
+
+
+def _child_step(world: World, s: State, t: State, old: State, new: State) -> Iterator[str]:
+    if old.status == ABSENT and s.status in (CANCELLING, PAUSED, CANCELLED):
+        yield TOO_LATE
+    old, new = old._replace(faults=s.faults), new._replace(faults=t.faults)
+    if old.status != ABSENT and old != new:
+        yield from of_step(world.of_child, old, new)
 
 
 def _stopped_step(world: World, s: State, t: State) -> Iterator[str]:

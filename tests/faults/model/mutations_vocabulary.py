@@ -1,17 +1,23 @@
-"""Rules of pause, cancel, compensation and retry, each dropped once."""
+"""Rules of pause, cancel, compensation, retry and children, each dropped once."""
+
+from dataclasses import replace
 
 from tests.faults.model import laws
 from tests.faults.model.mutations import Mutation, dropped, small
 from tests.faults.model.programs import (
+    ABANDONS,
     ASLEEP,
     FAILS,
     FAILS_BESIDE,
+    FOREVER,
+    ONE,
+    PARENT,
     RETRIED,
     STEPS,
     UNDONE,
     UNDONE_PAIR,
 )
-from tests.faults.model.state import CANCEL, PAUSE, RETRY
+from tests.faults.model.state import CANCEL, PAUSE, RETRY, World
 
 PAUSED: tuple[Mutation, ...] = (
     dropped(
@@ -132,4 +138,47 @@ RETRIED_RUN: tuple[Mutation, ...] = (
     ),
 )
 
-VOCABULARY = (*PAUSED, *CANCELLED, *RETRIED_RUN)
+CHILD = World(name="child", program=ONE, handlers=1)
+ENDLESS = World(name="endless child", program=FOREVER, handlers=1)
+CANCELLED_CHILD = replace(ENDLESS, users=CANCEL)
+
+CHILDREN: tuple[Mutation, ...] = (
+    dropped(
+        "a child is created apart from its parent's row",
+        "child_with_row",
+        replace(small(PARENT, "crash"), child=CHILD, handlers=1),
+        laws.HOPELESS,
+    ),
+    dropped(
+        "a child's end does not signal its parent",
+        "child_end_signals",
+        replace(small(PARENT), child=CHILD, handlers=1),
+        laws.HOPELESS,
+    ),
+    dropped(
+        "a child that is cancelled does not signal its parent",
+        "child_cancel_signals",
+        replace(small(PARENT), child=CANCELLED_CHILD, handlers=1),
+        laws.HOPELESS,
+    ),
+    dropped(
+        "cancel leaves the children, no sweeper",
+        "cancel_takes_children",
+        replace(small(PARENT, unswept=True, users=CANCEL), child=ENDLESS),
+        laws.HOPELESS,
+    ),
+    dropped(
+        "the sweeper leaves children that a cancel has left",
+        "sweep_children",
+        replace(small(PARENT, users=CANCEL), child=ENDLESS, rest=True),
+        laws.HOPELESS,
+    ),
+    dropped(
+        "the sweeper leaves children that nobody waits for",
+        "sweep_children",
+        replace(small(ABANDONS), child=ENDLESS, handlers=1),
+        laws.HOPELESS,
+    ),
+)
+
+VOCABULARY = (*PAUSED, *CANCELLED, *RETRIED_RUN, *CHILDREN)

@@ -3,7 +3,8 @@
 A unit is a letter: steps with an effect outside (A, C), atomic steps (B, D, F), a sleep (T),
 waits for events of one name (E, G). A wait that timed out has the outcome ``x`` in E's place.
 A step that failed for good has the outcome ``!``, and ``-`` once that is superseded by a retry.
-The compensation of A is ``a``, a step like any other.
+A child run (K) that failed or was cancelled has the outcome ``y``. The compensation of A is
+``a``, a step like any other.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,8 @@ WORK = EXTERNAL + ATOMIC
 SLEEP = "T"
 EVENTS = "EG"
 TIMEOUT = "x"
+CHILD = "K"
+CHILD_FAILED = "y"
 FAILURE = "!"
 SUPERSEDED = "-"
 UNDO = {unit: unit.lower() for unit in WORK}
@@ -31,6 +34,7 @@ class Asked(NamedTuple):
     events: str
     end: bool
     fails: bool = False
+    child: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +72,15 @@ def asked(program: Program, handed: str) -> Asked:
         sleep=SLEEP in open_units,
         events="".join(unit for unit in open_units if unit in EVENTS),
         end=not open_units,
+        child=CHILD in open_units,
     )
 
 
 @cache
 def forward(journal: str) -> str:
     """The outcomes that the body is given."""
-    return journal.rstrip(UNDOING).replace(TIMEOUT, "E").replace(SUPERSEDED, "")
+    done = journal.rstrip(UNDOING).replace(TIMEOUT, "E").replace(SUPERSEDED, "")
+    return done.replace(CHILD_FAILED, CHILD)
 
 
 def undone(journal: str) -> str:
@@ -171,4 +177,24 @@ FAILS_BESIDE = Program(
 #: A step, one that may fail, and one more.
 RETRIED = Program(
     name="retried", units="ACB", body=in_stages("A", "C", "B"), length=3, may_fail="C"
+)
+#: A child run, and nothing else; or after a step that has a compensation.
+PARENT = Program(name="parent", units="K", body=in_stages("K"), length=1)
+PARENT_UNDONE = Program(
+    name="parent undone", units="AK", body=in_stages("A", "K"), length=2, undos="A"
+)
+#: What a child does: one atomic step; something without an end.
+ONE = Program(name="one", units="B", body=in_stages("B"), length=1)
+FOREVER = Program(name="forever", units="E", body=in_stages("E"), length=1)
+#: A child that has something to compensate when it is cancelled.
+UNDONE_FOREVER = Program(
+    name="undone forever", units="AE", body=in_stages("A", "E"), length=2, undos="A"
+)
+#: A child beside a step; the body returns as soon as the step is done.
+ABANDONS = Program(
+    name="abandons",
+    units="AK",
+    body=lambda done: "A" if "A" in done else "AK",
+    length=1,
+    parallel=True,
 )

@@ -5,6 +5,8 @@ Beside each stands what the mutations make of it; they have no other place to be
 
 from tests.faults.model.programs import (
     ATOMIC,
+    CHILD,
+    CHILD_FAILED,
     FAILURE,
     SLEEP,
     SUPERSEDED,
@@ -89,9 +91,10 @@ def commit(world: World, s: State, h: Handler, unit: str) -> State | None:
 
 def _is_recorded(world: World, s: State, unit: str) -> bool:
     recorded = s.journal.replace(TIMEOUT, "E").replace(FAILURE, world.program.may_fail)
+    recorded = recorded.replace(CHILD_FAILED, CHILD)
     if not world.rules.retry_takes_new_series:
         recorded = recorded.replace(SUPERSEDED, world.program.may_fail)
-    known = {TIMEOUT: "E", FAILURE: world.program.may_fail}.get(unit, unit)
+    known = {TIMEOUT: "E", FAILURE: world.program.may_fail, CHILD_FAILED: CHILD}.get(unit, unit)
     return known in recorded
 
 
@@ -155,7 +158,7 @@ def suspend(world: World, s: State, h: Handler, *, at_once: bool = False) -> Sta
         status=s.status if s.status == CANCELLING else SUSPENDED,
         lease=FREE,
         due=due,
-        waits=wanted.events != "" and world.rules.suspend_writes_waits,
+        waits=(wanted.events != "" or wanted.child) and world.rules.suspend_writes_waits,
         timer=_written(s, timed),
         wake_n=s.wake_n + (due != NONE),
         owed=s.owed or due != NONE,

@@ -1,6 +1,9 @@
 """What is remembered of a world at one instant: small tuples, so that millions of them fit."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from tests.faults.model.programs import Program
@@ -76,6 +79,7 @@ class State(NamedTuple):
     undos: str = ""  # units with a pending row that holds their undo, in the order of its writing
     users: str = ""
     late: int = 0  # how many effects outside began since it was paused or cancelled
+    child: State | None = None  # of another run; ABSENT until it is started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,11 @@ class Rules:
     retry_takes_new_series: bool = True
     retry_asks_for_compensations: bool = True
     retry_is_due: bool = True
+    child_with_row: bool = True
+    child_end_signals: bool = True
+    child_cancel_signals: bool = True
+    cancel_takes_children: bool = True
+    sweep_children: bool = True
 
 
 #: Faults, each spends one of ``World.faults``.
@@ -151,7 +160,17 @@ class World:
     joined: bool = True  # senders in a transaction of the caller's
     alone: bool = True  # senders outside one
     users: str = ""  # what they do, each once
+    child: World | None = None  # what its child step starts
+    rest: bool = False  # a cancel may leave the child to the sweeper
     rules: Rules = field(default_factory=Rules)
+
+    @cached_property
+    def of_child(self) -> World:
+        """The child's, under the same rules, and spending the same faults."""
+        assert self.child is not None
+        kinds, child = self.kinds & self.child.kinds, self.child
+        sweeper = self.sweeper and child.sweeper
+        return replace(child, faults=self.faults, kinds=kinds, rules=self.rules, sweeper=sweeper)
 
     def allows(self, state: State, kind: str) -> bool:
         return state.faults > 0 and kind in self.kinds
@@ -181,7 +200,12 @@ def first_state(world: World) -> State:
         effects=(0,) * len(world.program.work),
         faults=world.faults,
         users=world.users,
+        child=None if world.child is None else _unborn(world.child),
     )
+
+
+def _unborn(world: World) -> State:
+    return first_state(world)._replace(trigger=STARTED, faults=0)
 
 
 def is_active(state: State) -> bool:
@@ -195,6 +219,12 @@ def is_open(state: State) -> bool:
 
 def is_terminal(state: State) -> bool:
     return state.status >= COMPLETED
+
+
+def is_over(state: State) -> bool:
+    """It has ended, and so has its child if it had any."""
+    child = state.child
+    return is_terminal(state) and (child is None or not is_open(child))
 
 
 def is_due(state: State) -> bool:

@@ -1,6 +1,6 @@
 """What users do to a run from outside: cancel, pause, resume, retry."""
 
-from tests.faults.model import row
+from tests.faults.model import family, row
 from tests.faults.model.actors import Steps
 from tests.faults.model.state import (
     CANCEL,
@@ -18,9 +18,11 @@ from tests.faults.model.state import (
 def users(world: World, s: State) -> Steps:
     """Each at any moment, once; a paused run may be resumed at any moment."""
     if CANCEL in s.users and (after := row.cancel(world, s)) is not None:
-        yield ("cancels",), _done(s, after, CANCEL)
+        for how, t in family.with_children(world, s, after, at_once=False):
+            yield ("cancels", *how), _done(s, t, CANCEL)
     if END in s.users and (after := row.end(s)) is not None:
-        yield ("cancels at once",), _done(s, after, END)
+        for how, t in family.with_children(world, s, after, at_once=True):
+            yield ("cancels at once", *how), _done(s, t, END)
     if PAUSE in s.users and (after := row.pause(world, s)) is not None:
         yield ("pauses",), _done(s, after, PAUSE)
     if s.status == PAUSED and (after := row.resume(world, s)) is not None:

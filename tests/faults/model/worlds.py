@@ -3,12 +3,17 @@
 from dataclasses import replace
 
 from tests.faults.model.programs import (
+    ABANDONS,
     ASLEEP,
     BESIDE,
     FAILS,
     FAILS_BESIDE,
+    FOREVER,
     MAILBOX,
+    ONE,
     PAIR,
+    PARENT,
+    PARENT_UNDONE,
     RACE,
     RETRIED,
     SEQUENCE,
@@ -16,6 +21,7 @@ from tests.faults.model.programs import (
     STEPS,
     TIMED,
     UNDONE,
+    UNDONE_FOREVER,
     UNDONE_PAIR,
 )
 from tests.faults.model.state import CANCEL, DELIVERY_FAULTS, END, PAUSE, RETRY, World
@@ -53,6 +59,49 @@ VOCABULARY = (
     World(name="failed beside", program=FAILS_BESIDE, handlers=1, users=CANCEL),
     World(name="failed paused", program=FAILS_BESIDE, handlers=1, users=PAUSE),
     World(name="retried", program=RETRIED, users=RETRY),
+)
+
+#: A child that ends by itself, one that only a cancel can end, one that somebody cancels.
+CHILD = World(name="child", program=ONE, handlers=1)
+ENDLESS = World(name="endless child", program=FOREVER, handlers=1)
+CANCELLED = World(name="cancelled child", program=FOREVER, handlers=1, users=CANCEL)
+
+FAMILIES = (
+    World(name="parent", program=PARENT, child=CHILD, handlers=1),
+    World(name="parent of cancelled", program=PARENT, child=CANCELLED, handlers=1),
+    World(
+        name="cancelled parent",
+        program=PARENT,
+        child=ENDLESS,
+        handlers=1,
+        users=CANCEL,
+        rest=True,
+    ),
+    World(
+        name="undone parent",
+        program=PARENT_UNDONE,
+        child=ENDLESS,
+        handlers=1,
+        users=CANCEL,
+        rest=True,
+    ),
+    World(
+        name="parent of undone",
+        program=PARENT,
+        child=World(name="undone child", program=UNDONE_FOREVER, handlers=1),
+        handlers=1,
+        users=CANCEL,
+        rest=True,
+    ),
+    World(name="abandoned child", program=ABANDONS, child=ENDLESS, handlers=1),
+    World(
+        name="unswept parent",
+        program=PARENT,
+        child=CHILD,
+        sweeper=False,
+        kinds=DELIVERY_FAULTS,
+    ),
+    World(name="paused parent", program=PARENT, child=CHILD, handlers=1, users=PAUSE),
 )
 
 LONGER = tuple(replace(world, handlers=2) for world in WORLDS)
