@@ -6,7 +6,7 @@ signals its parent in the same transaction: parent's row first, which in here is
 
 from collections.abc import Callable
 
-from tests.faults.model import row
+from tests.faults.model import outside, row
 from tests.faults.model.actors import Steps
 from tests.faults.model.programs import CHILD, CHILD_FAILED
 from tests.faults.model.state import (
@@ -73,7 +73,7 @@ def sweep_child(world: World, s: State) -> Steps:
 
 def cancel_child(world: World, s: State, *, at_once: bool = False) -> State:
     assert s.child is not None
-    child = row.end(s.child) if at_once else row.cancel(world.of_child, s.child)
+    child = outside.end(s.child) if at_once else outside.cancel(world.of_child, s.child)
     if child is None:
         return s
     publishes = child.owed and child.wake_n > s.child.wake_n
@@ -90,6 +90,6 @@ def _beside(world: World, s: State, child: State, faults: int) -> State:
     rules = world.rules
     if not ended or not (rules.child_cancel_signals if by_cancel else rules.child_end_signals):
         return after
-    told = row.signal(world, after)
+    told = outside.signal(world, after)
     publishes = told.wake_n > s.wake_n and told.trigger == STARTED
     return told._replace(trigger=TRIGGERED) if publishes else told

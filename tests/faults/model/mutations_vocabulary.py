@@ -17,7 +17,7 @@ from tests.faults.model.programs import (
     UNDONE,
     UNDONE_PAIR,
 )
-from tests.faults.model.state import CANCEL, PAUSE, RETRY, World
+from tests.faults.model.state import CANCEL, DELIVERY_FAULTS, PAUSE, RETRY, World
 
 PAUSED: tuple[Mutation, ...] = (
     dropped(
@@ -49,6 +49,12 @@ PAUSED: tuple[Mutation, ...] = (
         "commit_tells_status",
         small(STEPS, users=PAUSE),
         laws.STARTED_LATE,
+    ),
+    dropped(
+        "a paused run's holder loses its message, no sweeper",
+        "paused_holder_is_busy",
+        small(STEPS, *DELIVERY_FAULTS, users=PAUSE, unswept=True),
+        laws.HOPELESS,
     ),
     dropped("a resumed run is not due", "resume_is_due", small(STEPS, users=PAUSE), laws.UNGUARDED),
     dropped(

@@ -118,6 +118,7 @@ class Rules:
     suspend_of_paused_writes_rows: bool = True
     finish_leaves_paused: bool = True
     commit_tells_status: bool = True
+    paused_holder_is_busy: bool = True
     resume_is_due: bool = True
     resume_moves_signals: bool = True
     cancel_waits_for_holder: bool = True

@@ -23,6 +23,7 @@ from tests.faults.model.programs import (
     UNDONE,
     UNDONE_FOREVER,
     UNDONE_PAIR,
+    Program,
 )
 from tests.faults.model.state import CANCEL, DELIVERY_FAULTS, END, PAUSE, RETRY, World
 
@@ -40,6 +41,11 @@ WORLDS = (
     World(name="unswept", program=SEQUENCE, sweeper=False, kinds=DELIVERY_FAULTS),
     World(name="unswept pair", program=PAIR, sweeper=False, kinds=DELIVERY_FAULTS),
 )
+
+
+def _unswept(name: str, program: Program, users: str) -> World:
+    return World(name=name, program=program, users=users, sweeper=False, kinds=DELIVERY_FAULTS)
+
 
 #: What befalls a holder of the run.
 HOLDERS = frozenset({"crash", "stop"})
@@ -59,6 +65,10 @@ VOCABULARY = (
     World(name="failed beside", program=FAILS_BESIDE, handlers=1, users=CANCEL),
     World(name="failed paused", program=FAILS_BESIDE, handlers=1, users=PAUSE),
     World(name="retried", program=RETRIED, users=RETRY),
+    World(name="retried paused", program=RETRIED, users=RETRY + PAUSE, handlers=1),
+    _unswept("unswept paused", STEPS, PAUSE),
+    _unswept("unswept cancelled", UNDONE, CANCEL),
+    _unswept("unswept retried", RETRIED, RETRY),
 )
 
 #: A child that ends by itself, one that only a cancel can end, one that somebody cancels.
