@@ -111,7 +111,9 @@ FAMILIES = (
         sweeper=False,
         kinds=DELIVERY_FAULTS,
     ),
-    World(name="paused parent", program=PARENT, child=CHILD, handlers=1, users=PAUSE),
+    World(
+        name="paused parent", program=PARENT, child=CHILD, handlers=1, users=PAUSE, kinds=HOLDERS
+    ),
 )
 
 LONGER = tuple(replace(world, handlers=2) for world in WORLDS)
