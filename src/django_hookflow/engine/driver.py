@@ -159,6 +159,21 @@ class Driver:
                 await self.clients.aclose()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """A run that this delivery has claimed, with what it takes to go on with it."""
+
+    claimed: Claimed
+    workflow: Runnable
+    fence: Fence
+    stopwatch: Stopwatch
+    lease: Lease
+
+    @property
+    def run(self) -> RunView:
+        return self.claimed.run
+
+
 class _Delivery:
     """One delivery: what :meth:`Driver.deliver` does, with its state."""
 
@@ -222,8 +237,12 @@ class _Delivery:
         if keeper is not None:
             keeper.hold(lease)
         self._tell_claimed(claimed)
+        fence = Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease)
+        held = _Held(
+            claimed=claimed, workflow=workflow, fence=fence, stopwatch=stopwatch, lease=lease
+        )
         try:
-            return await self._execute(claimed, workflow, stopwatch, lease)
+            return await self._execute(held)
         except Fenced:
             driver.observe(events.HolderFenced(**_names(run), epoch=run.epoch))
             return Answer(status=200, note="fenced")
@@ -239,22 +258,17 @@ class _Delivery:
             if keeper is not None:
                 keeper.drop(lease)
 
-    async def _execute(
-        self, claimed: Claimed, workflow: Runnable, stopwatch: Stopwatch, lease: Lease
-    ) -> Answer:
-        run = claimed.run
-        fence = Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease)
+    async def _execute(self, held: _Held) -> Answer:
+        run, workflow = held.run, held.workflow
         if run.failing or run.status is RunStatus.CANCELLING:
-            return await self._wind_up(claimed, workflow, fence, stopwatch, lease)
-        scheduler = self._scheduler(claimed, fence, stopwatch, lease)
-        if run.deadline is not None and stopwatch.until(run.deadline) <= 0:
-            return await self._fail(
-                scheduler, claimed, workflow, fence, OUT_OF_TIME, raised=None, lease=lease
-            )
+            return await self._wind_up(held)
+        scheduler = self._scheduler(held)
+        if run.deadline is not None and held.stopwatch.until(run.deadline) <= 0:
+            return await self._fail(held, scheduler, OUT_OF_TIME, None)
         try:
             data = self.driver.codec().decode(run.data)
         except SerializationError as error:
-            return await self._block(scheduler, fence, f"the run's data is not read: {error}")
+            return await self._block(scheduler, held.fence, f"the run's data is not read: {error}")
         steps = Steps(_scheduler=scheduler, _default_retry=workflow.retry or self.limits.retry)
         end: BodyEnd
         if workflow.is_async:
@@ -265,56 +279,43 @@ class _Delivery:
             end = await run_sync_body(
                 scheduler, workflow.fn, SyncWorkflowContext(scheduler, data, steps)
             )
-        return await self._conclude(scheduler, claimed, fence, workflow, end, lease)
+        return await self._conclude(held, scheduler, end)
 
     # --- after the body
 
     async def _fail(
         self,
+        held: _Held,
         scheduler: Scheduler,
-        claimed: Claimed,
-        workflow: Runnable,
-        fence: Fence,
         error: ErrorRecord,
-        *,
         raised: Union[BaseException, None],
-        lease: Lease,
     ) -> Answer:
         """End a run that failed, or begin what has to follow that."""
+        run, fence = held.run, held.fence
         entries = tuple(scheduler.replay.without(()))
-        if workflow.on_failure is None and not to_be_undone(entries):
-            return await self._finish(scheduler.run, fence, RunStatus.FAILED, error, raised=raised)
+        if held.workflow.on_failure is None and not to_be_undone(entries):
+            return await self._finish(run, fence, RunStatus.FAILED, error, raised=raised)
         answer = await self.hops.own(self.driver.journal.fail, Fail(fence=fence, error=error))
         if isinstance(answer, StaysPaused):
             return Answer(status=200, note="paused")
         if isinstance(answer, SignalsMoved):
-            return await self._due_again(scheduler.run, fence, answer.seen)
-        seq = max((entry.seq or 0 for entry in entries), default=claimed.run.seq)
-        run = replace(claimed.run, error=error, seq=max(seq, claimed.run.seq))
-        failed = replace(claimed, run=run, entries=entries)
-        stopwatch = scheduler.executor.stopwatch
-        return await self._wind_up(failed, workflow, fence, stopwatch, lease, raised=raised)
+            return await self._due_again(run, fence, answer.seen)
+        seq = max((entry.seq or 0 for entry in entries), default=0)
+        run = replace(run, error=error, seq=max(seq, run.seq))
+        claimed = replace(held.claimed, run=run, entries=entries)
+        return await self._wind_up(replace(held, claimed=claimed), raised)
 
-    async def _wind_up(
-        self,
-        claimed: Claimed,
-        workflow: Runnable,
-        fence: Fence,
-        stopwatch: Stopwatch,
-        lease: Lease,
-        *,
-        raised: Union[BaseException, None] = None,
-    ) -> Answer:
+    async def _wind_up(self, held: _Held, raised: Union[BaseException, None] = None) -> Answer:
         """Call ``on_failure`` and the compensations, then end the run."""
-        run, journal = claimed.run, self.driver.journal
+        run, workflow, fence = held.run, held.workflow, held.fence
         cancelled = run.status is RunStatus.CANCELLING
-        mine = tuple(entry for entry in claimed.entries if entry.kind in WINDING_UP)
-        scheduler = self._scheduler(
-            replace(claimed, entries=mine), fence, stopwatch, lease, winding_up=True
-        )
+        entries = held.claimed.entries
+        mine = tuple(entry for entry in entries if entry.kind in WINDING_UP)
+        claimed = replace(held.claimed, entries=mine)
+        scheduler = self._scheduler(replace(held, claimed=claimed), winding_up=True)
         body = winding_up(
             scheduler,
-            claimed.entries,
+            entries,
             workflow.retry or self.limits.retry,
             on_failure=workflow.on_failure,
             error=None if cancelled else run.error,
@@ -323,7 +324,7 @@ class _Delivery:
         if isinstance(end, Parked):
             return await self._parked(scheduler)
         if isinstance(end, Threw):
-            if isinstance(end.error, journal.infrastructure_errors):
+            if isinstance(end.error, self.driver.journal.infrastructure_errors):
                 return await self._released(run, fence, end.error)
             return await self._block(scheduler, fence, str(end.error))
         status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
@@ -340,28 +341,20 @@ class _Delivery:
         owed = not isinstance(answer, StaysPaused) and answer.owed
         return await self._publish([run.id], DONE) if owed else DONE
 
-    def _scheduler(
-        self,
-        claimed: Claimed,
-        fence: Fence,
-        stopwatch: Stopwatch,
-        lease: Lease,
-        *,
-        winding_up: bool = False,
-    ) -> Scheduler:
+    def _scheduler(self, held: _Held, *, winding_up: bool = False) -> Scheduler:
         executor = Executor(
-            run=claimed.run,
-            fence=fence,
+            run=held.run,
+            fence=held.fence,
             hops=self.hops,
             codec=self.driver.codec(),
             clients=self.driver.clients,
-            stopwatch=stopwatch,
+            stopwatch=held.stopwatch,
             max_value_bytes=self.limits.max_value_bytes,
         )
         return Scheduler(
-            claimed=claimed,
+            claimed=held.claimed,
             executor=executor,
-            lease=lease,
+            lease=held.lease,
             stop=self.stop,
             clock=self.driver.clock,
             delivery_seconds=self.limits.delivery_seconds,
@@ -375,16 +368,8 @@ class _Delivery:
         """What the message service does not take stays owed in the children's rows."""
         await self._publish(children, DONE)
 
-    async def _conclude(
-        self,
-        scheduler: Scheduler,
-        claimed: Claimed,
-        fence: Fence,
-        workflow: Runnable,
-        end: BodyEnd,
-        lease: Lease,
-    ) -> Answer:
-        run = scheduler.run
+    async def _conclude(self, held: _Held, scheduler: Scheduler, end: BodyEnd) -> Answer:
+        run, fence = held.run, held.fence
         if isinstance(end, Parked):
             return await self._parked(scheduler)
         if isinstance(end, Threw) and isinstance(
@@ -394,15 +379,13 @@ class _Delivery:
         mismatch = scheduler.leftover()
         if mismatch is not None:
             return await self._block(scheduler, fence, mismatch.reason)
-        ending = self._ending(run, workflow, end)
-        if isinstance(end, Threw) and isinstance(ending, ErrorRecord):
-            uncaught = self._uncaught(scheduler, claimed, workflow, end.error)
-            ending = replace(ending, uncaught=uncaught)
-        raised = end.error if isinstance(end, Threw) else None
+        ending = self._ending(run, held.workflow, end)
         if isinstance(ending, ErrorRecord):
-            return await self._fail(
-                scheduler, claimed, workflow, fence, ending, raised=raised, lease=lease
-            )
+            raised = end.error if isinstance(end, Threw) else None
+            if raised is not None:
+                uncaught = self._uncaught(held, scheduler, raised)
+                ending = replace(ending, uncaught=uncaught)
+            return await self._fail(held, scheduler, ending, raised)
         return await self._finish(run, fence, RunStatus.COMPLETED, result=ending)
 
     async def _parked(self, scheduler: Scheduler) -> Answer:
@@ -414,21 +397,17 @@ class _Delivery:
         await self.hops.own(self.driver.journal.release, Release(fence=fence))
         return Answer(status=503, note="infrastructure error in the body", retry_after=5)
 
-    def _uncaught(
-        self, scheduler: Scheduler, claimed: Claimed, workflow: Runnable, error: BaseException
-    ) -> tuple[str, ...]:
+    def _uncaught(self, held: _Held, scheduler: Scheduler, error: BaseException) -> tuple[str, ...]:
         """What a retry executes again: never what others in the journal are built on."""
+        workflow = held.workflow
         certain, late = scheduler.uncaught(error)
         if not late or not workflow.is_async:
             return certain  # a def body asks for one thing after the other
         entries = tuple(scheduler.replay.without((*certain, *late)))
-        run = replace(claimed.run, seq=max((entry.seq or 0 for entry in entries), default=0))
-        rehearsal = self._scheduler(
-            replace(claimed, run=run, entries=entries),
-            scheduler.executor.fence,
-            scheduler.executor.stopwatch,
-            Lease(run.id, run.epoch),
-        )
+        run = replace(held.run, seq=max((entry.seq or 0 for entry in entries), default=0))
+        claimed = replace(held.claimed, run=run, entries=entries)
+        lease = Lease(run.id, run.epoch)
+        rehearsal = self._scheduler(replace(held, claimed=claimed, lease=lease))
         steps = Steps(_scheduler=rehearsal, _default_retry=self.limits.retry)
         ctx = WorkflowContext(rehearsal, self.driver.codec().decode(run.data), steps)
         fits = rehearse_async_body(rehearsal, workflow.fn, ctx)

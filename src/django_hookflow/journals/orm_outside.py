@@ -188,7 +188,7 @@ def _cancel(
 
 
 def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
-    """Leave the run to its compensations, if it has some; the row is locked before they are read."""
+    """Leave the run to its compensations, if there are some; they are read under its lock."""
     now, run = tx.now(), runs(tx.alias).filter(pk=id)
     if not run.filter(status__in=OPEN).update(deaths=0):
         return None
