@@ -116,7 +116,8 @@ class Job:
 
     ``attempt`` counts the attempts that have ended; ``recorded`` tells that it has a row;
     ``not_before`` is the journal's time at which the next may begin, ``began`` that at which the
-    present one did, ``started`` the same by ``time.monotonic()``; ``raised`` is what the last attempt raised.
+    present one did, ``started`` the same by ``time.monotonic()``; ``raised`` is what the last
+    attempt raised.
     """
 
     plan: Plan
