@@ -297,7 +297,8 @@ def _collect(tx: Transactions, transition: Collect) -> Committed:
     fence = transition.fence
     held = _pass_fence(tx, fence, transition.entry, outcomes=1)
     entry = _as_asked(held, transition.entry)
-    assert entry.child is not None, "the row was written together with its child"
+    if entry.child is None:
+        raise Fenced("another holder recorded this step")
     child = read_run(tx.alias, entry.child, held.now)
     result = runs(tx.alias).filter(pk=entry.child).annotate(text=raw("result"))
     text = result.values_list("text", flat=True).first()
