@@ -17,6 +17,7 @@ from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
 
+from django_hookflow.core.callbacks import Ticket
 from django_hookflow.core.codec import JSONCodec
 from django_hookflow.core.entries import TERMINAL, RunStatus
 from django_hookflow.core.hints import hint_of
@@ -58,6 +59,12 @@ class SkippingClock:
         waiter = asyncio.ensure_future(event.wait())
         await asyncio.wait({waiter}, timeout=seconds)
         waiter.cancel()
+
+
+def url_of(ticket: Ticket) -> str:
+    """The URL of a callback as far as the engine knows it: all of the ticket, unsigned."""
+    facts = (ticket.run.hex, ticket.generation, ticket.key, ticket.expires_at.isoformat())
+    return "/".join(map(str, (*facts, ticket.confirm)))
 
 
 class Function:
@@ -112,6 +119,7 @@ class World:
             clock=self.clock,
             observe=self.events.append,
             clients=CallClients(),
+            callback_url=url_of,
         )
 
     def make_keeper(self) -> Any:

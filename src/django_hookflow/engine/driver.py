@@ -44,6 +44,7 @@ from django_hookflow.engine.bodies import (
     run_async_body,
     run_sync_body,
 )
+from django_hookflow.engine.callbacks import Callbacks, UrlOf
 from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.engine.execute import Executor
@@ -122,6 +123,7 @@ class Driver:
     clock: Clock
     observe: events.Observer
     clients: CallClients
+    callback_url: UrlOf
     #: The bridges of each delivery; a simulation brings its own, which need no threads.
     hops: Callable[[Journal, Callable[[], ThreadPoolExecutor]], Hops] = Hops
 
@@ -240,7 +242,7 @@ class _Delivery:
             data = self.driver.codec().decode(run.data)
         except SerializationError as error:
             return await self._block(scheduler, fence, f"the run's data is not read: {error}")
-        steps = Steps(_scheduler=scheduler, _default_retry=workflow.retry or self.limits.retry)
+        steps = self._steps(scheduler, workflow.retry or self.limits.retry)
         end: BodyEnd
         if workflow.is_async:
             end = await run_async_body(
@@ -274,6 +276,11 @@ class _Delivery:
             threads=self.limits.threads,
             observe=self.driver.observe,
         )
+
+    def _steps(self, scheduler: Scheduler, retry: RetryPolicy) -> Steps:
+        run = scheduler.run
+        callbacks = Callbacks(run.id, run.generation, self.driver.callback_url)
+        return Steps(_scheduler=scheduler, _default_retry=retry, _callbacks=callbacks)
 
     async def _conclude(
         self,
@@ -318,7 +325,7 @@ class _Delivery:
             scheduler.executor.stopwatch,
             Lease(run.id, run.epoch),
         )
-        steps = Steps(_scheduler=rehearsal, _default_retry=self.limits.retry)
+        steps = self._steps(rehearsal, self.limits.retry)
         ctx = WorkflowContext(rehearsal, self.driver.codec().decode(run.data), steps)
         fits = rehearse_async_body(rehearsal, workflow.fn, ctx)
         return (*certain, *late) if fits else certain

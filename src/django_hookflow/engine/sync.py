@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar, Union, overload
 
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.showing import show
+from django_hookflow.engine.callbacks import Callback, check_callback
 from django_hookflow.engine.calls import CallResponse
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.scheduler import Scheduler
@@ -64,6 +65,20 @@ class SyncSteps:
     ) -> Any:
         """See :meth:`Steps.wait_for_event`."""
         return self._wait(step_id, self._steps.wait_for_event(step_id, event, timeout))
+
+    def callback(
+        self,
+        step_id: str,
+        expires: Union[float, timedelta] = timedelta(days=7),
+        *,
+        confirm: str | None = None,
+    ) -> Callback:
+        """See :meth:`Steps.callback`."""
+        return self._wait(step_id, self._steps.callback(step_id, expires, confirm=confirm))
+
+    def wait_for_callback(self, cb: Callback, timeout: Union[float, timedelta, None] = None) -> Any:
+        """See :meth:`Steps.wait_for_callback`."""
+        return self._wait(check_callback(cb).step_id, self._steps.wait_for_callback(cb, timeout))
 
     def call(
         self,

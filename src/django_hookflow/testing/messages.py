@@ -40,7 +40,7 @@ class RowsOnly(Wakes):
     def publish(self, *runs: UUID) -> None:
         """Nothing: the row says it."""
 
-    async def apublish(self, *runs: UUID) -> None:
+    async def apublish(self, *runs: UUID, lasting_loop: bool = True) -> None:
         """Nothing: the row says it."""
 
     async def share(self, *, lasting_loop: bool = True, delivering: bool = False) -> None:
