@@ -125,7 +125,15 @@ class World:
     def make_keeper(self) -> Any:
         return LeaseKeeper(self.journal, lambda: self.limits.lease)
 
-    def trigger(self, fn: Any, data: Any = None, *, run_id: str | None = None, **more: Any) -> Any:
+    def trigger(
+        self,
+        fn: Any,
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        delay: timedelta = timedelta(0),
+        **more: Any,
+    ) -> Any:
         name = fn.__qualname__
         self.workflows[name] = Function(fn, **more)
         id = uuid.uuid4()
@@ -137,6 +145,7 @@ class World:
                 version="",
                 seed=secrets.randbits(60),
                 data=JSONCodec().encode({} if data is None else data),
+                delay=delay,
             )
         )
         self.publish(id)

@@ -77,6 +77,7 @@ class RunView:
     state: str | None
     created_at: datetime
     now: datetime
+    started_at: datetime | None = None
 
     @property
     def leased(self) -> bool:
