@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any, NoReturn, Union
+from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -99,6 +100,20 @@ def store(ticket: Ticket, payload: str) -> tuple[Answer, bool]:
     if isinstance(stored, Over) or not stored.stored:
         return LATE, False
     return ACCEPTED, stored.owed
+
+
+def answer_at(url: str, data: Any) -> Answer:
+    """What a POST of ``data`` as JSON to this URL comes to; the wake-up stays owed.
+
+    Raises ``TypeError`` or ``ValueError`` for what is no JSON.
+    """
+    ticket = tickets.read(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+    if ticket is None:
+        return FORGED
+    if ticket.expires_at <= runtime.now():
+        return EXPIRED
+    payload = payload_of(json.dumps(data, allow_nan=False).encode())
+    return payload if isinstance(payload, Answer) else store(ticket, payload)[0]
 
 
 def payload_of(body: bytes, parse: Union[Callable[[str], Any], None] = None) -> Union[str, Answer]:
