@@ -433,7 +433,9 @@ def parameters(fn: Callable[..., Any]) -> str:
         if parameter.name != "self"
     ]
     text = str(inspect.Signature(kept))
-    return text.replace("<class 'Exception'>", "Exception").replace("datetime.timedelta", "timedelta")
+    return text.replace("<class 'Exception'>", "Exception").replace(
+        "datetime.timedelta", "timedelta"
+    )
 
 
 SIGNATURES: dict[str, Callable[..., Any]] = {

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
@@ -21,7 +22,16 @@ from django.utils import timezone as django_timezone
 
 from django_hookflow import tickets, workflow
 from django_hookflow.core.callbacks import Ticket
-from django_hookflow.core.transitions import CALLBACK, SendEvent, Signalled
+from django_hookflow.core.entries import Entry, ErrorRecord, Kind, StepStatus
+from django_hookflow.core.messages import parse_message
+from django_hookflow.core.transitions import (
+    CALLBACK,
+    Claim,
+    Fence,
+    Receive,
+    SendEvent,
+    Signalled,
+)
 from django_hookflow.exceptions import EventTimeout
 from django_hookflow.models import WorkflowEvent
 from django_hookflow.runtime import runtime
@@ -323,23 +333,61 @@ def in_two_threads(body):
 
 
 def test_of_two_posts_at_once_one_is_accepted_and_one_is_told(alias):
-    winners, runs = Counter(), []
-    for _ in range(RACES):
+    winners = Counter()
+    for number in range(RACES):
         run_id, url = started()
 
-        def act(number, url=url):
+        def act(thread, url=url, number=number):
+            # Now this one comes a little later, and now that one.
+            time.sleep(0.0005 * (number % 5) if thread == number % 2 else 0)
             path = urlsplit(url).path
-            answer = Client().post(path, number, content_type="application/json")
+            answer = Client().post(path, thread, content_type="application/json")
             return answer.status_code
 
         statuses = in_two_threads(act)
         assert sorted(statuses) == [202, 409]
-        runs.append((run_id, statuses.index(202)))
         winners[statuses.index(202)] += 1
         messages()
         [event] = row(run_id, alias).events.all()
         assert (event.payload, event.source) == (statuses.index(202), CALLBACK)
-    assert sum(winners.values()) == RACES
+    assert len(winners) == 2, winners
+
+
+def test_an_answer_and_the_timeout_at_once_have_one_outcome(alias):
+    """Accepted is what the run receives, and refused is what it timed out on."""
+    outcomes = Counter()
+    for number in range(RACES):
+        run_id = asks_later.trigger({})
+        run = row(run_id, alias)
+        [message] = messages()
+        wake = parse_message(message.body.encode())
+        lease = timedelta(seconds=60)
+        claimed = runtime.journal.claim(Claim(id=run.pk, wake=wake.number, lease=lease))
+        wait = Receive(
+            fence=Fence(id=run.pk, epoch=claimed.run.epoch, lease=lease),
+            entry=Entry(
+                key="approve#1", step_id="approve", occurrence=1, kind=Kind.CALLBACK,
+                event="approve#1", ready_at=run.created_at - timedelta(seconds=1),
+            ),
+            timeout_error=ErrorRecord(type="EventTimeout", message="late", raises="EventTimeout"),
+            source=CALLBACK,
+        )  # fmt: skip
+        url = runtime.callback_url(ticket(run=run.pk, expires_at=run.created_at + lease * 60))
+
+        def act(thread, url=url, wait=wait, number=number):
+            # One of them comes a little later, now this one and now that one.
+            time.sleep(0.0005 * (number % 7) if thread == number % 2 else 0)
+            if thread:
+                return runtime.journal.commit(wait).entry.status
+            path = urlsplit(url).path
+            return Client().post(path, 1, content_type="application/json").status_code
+
+        answered, ended = in_two_threads(act)
+        assert (answered, ended) in {(202, StepStatus.COMPLETED), (409, StepStatus.FAILED)}
+        received = run.events.filter(consumed_by__isnull=False).count()
+        assert (received, run.events.count()) == ((1, 1) if answered == 202 else (0, 0))
+        outcomes[answered] += 1
+    assert len(outcomes) == 2, outcomes
 
 
 # --- 410

@@ -90,7 +90,9 @@ def test_loading_the_plugin_needs_no_settings_and_touches_no_models(tmp_path: Pa
 def test_the_tests_of_the_docs_pass(tmp_path: Path, page: str, passing: int) -> None:
     pytest.importorskip("pytest_django")
     blocks = re.findall(
-        r"^```python\n# (\S+)\n(.*?)^```$", (PAGES / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL
+        r"^```python\n# (\S+)\n(.*?)^```$",
+        (PAGES / f"{page}.md").read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders" / "__init__.py").touch()
