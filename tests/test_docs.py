@@ -38,7 +38,7 @@ from django.urls import include, path
 from django.utils import timezone
 
 import django_hookflow
-from django_hookflow import checks, exceptions, views, workflow
+from django_hookflow import answering, checks, exceptions, views, workflow
 from django_hookflow.conf import SETTINGS, Setting
 from django_hookflow.devserver.__main__ import _parser as devserver_parser
 from django_hookflow.engine import driver
@@ -116,6 +116,11 @@ WORKFLOWS: dict[str, dict[str, Ends]] = {
     "docs/explanation/suspension.md": {
         "careful": Ends(data={}, result="charged"),
         "foreign": Ends(data={}, fails="WorkflowDefinitionError"),
+    },
+    # Its tests are run by tests/django/test_testing_plugin.py.
+    "docs/howto/callbacks.md": {
+        "approve_order": Ends(data=ORDER, result="nobody approved 12345"),
+        "remind_until_approved": Ends(data=ORDER, result="nobody approved 12345"),
     },
     "docs/howto/changing-workflows.md": {
         "fulfil_order": Ends(data=ORDER, result="packed"),
@@ -428,7 +433,9 @@ def parameters(fn: Callable[..., Any]) -> str:
         if parameter.name != "self"
     ]
     text = str(inspect.Signature(kept))
-    return text.replace("<class 'Exception'>", "Exception")
+    return text.replace("<class 'Exception'>", "Exception").replace(
+        "datetime.timedelta", "timedelta"
+    )
 
 
 SIGNATURES: dict[str, Callable[..., Any]] = {
@@ -596,6 +603,14 @@ def written_answer(status: int, retry_after: int | None = None) -> str:
         ("database not to be had", driver.UNAVAILABLE),
         ("unknown run", driver.GONE),
         ("workflow not registered", driver.DEPLOYING),
+        ("token that this project has not signed", answering.FORGED),
+        ("expired", answering.EXPIRED),
+        ("neither JSON nor", answering.NO_CONTENT_TYPE_OF_OURS),
+        ("larger than", answering.TOO_LARGE),
+        ("not JSON", answering.NOT_JSON),
+        ("database not there", driver.UNAVAILABLE),
+        ("answered already", answering.LATE),
+        ("stored", answering.ACCEPTED),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -76,10 +76,10 @@ class Wakes:
         if self._publish(runs) == len(runs) and _turn.take() and time.monotonic() < until:
             self._publish(self._others())
 
-    async def apublish(self, *runs: UUID) -> None:
+    async def apublish(self, *runs: UUID, lasting_loop: bool = True) -> None:
         """:meth:`publish` from async code."""
-        if await self._apublish(runs, lasting_loop=True) == len(runs):
-            await self.share()
+        if await self._apublish(runs, lasting_loop=lasting_loop) == len(runs):
+            await self.share(lasting_loop=lasting_loop)
 
     def cancelled(self, run: UUID) -> None:
         """After a cancel: its children are cancelled too, and whoever has to is woken."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
 
+from django_hookflow.core.callbacks import Ticket
 from django_hookflow.core.codec import JSONCodec
 from django_hookflow.core.entries import TERMINAL, RunStatus
 from django_hookflow.core.hints import hint_of
@@ -58,6 +59,12 @@ class SkippingClock:
         waiter = asyncio.ensure_future(event.wait())
         await asyncio.wait({waiter}, timeout=seconds)
         waiter.cancel()
+
+
+def url_of(ticket: Ticket) -> str:
+    """The URL of a callback as far as the engine knows it: all of the ticket, unsigned."""
+    facts = (ticket.run.hex, ticket.generation, ticket.key, ticket.expires_at.isoformat())
+    return "/".join(map(str, (*facts, ticket.confirm)))
 
 
 class Function:
@@ -124,6 +131,7 @@ class World:
             clock=self.clock,
             observe=self.events.append,
             clients=CallClients(),
+            callback_url=url_of,
         )
 
     def make_keeper(self) -> Any:
@@ -152,7 +160,15 @@ class World:
         self.publish(id)
         return answer
 
-    def trigger(self, fn: Any, data: Any = None, *, run_id: str | None = None, **more: Any) -> Any:
+    def trigger(
+        self,
+        fn: Any,
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        delay: timedelta = timedelta(0),
+        **more: Any,
+    ) -> Any:
         workflow = self.workflow(fn, **more)
         id = uuid.uuid4()
         self.journal.trigger(
@@ -164,6 +180,7 @@ class World:
                 seed=secrets.randbits(60),
                 data=JSONCodec().encode({} if data is None else data),
                 timeout=workflow.timeout,
+                delay=delay,
             )
         )
         self.publish(id)

@@ -44,11 +44,16 @@ def check_dedup_id(dedup_id: object) -> str:
 
 
 def _check_name(what: str, name: object) -> str:
+    return check_text(what, name, MAX_STEP_ID)
+
+
+def check_text(what: str, name: object, most: int) -> str:
+    """The same for any text of 1 to ``most`` characters."""
     if not isinstance(name, str):
-        raise TypeError(f"{what} is a str of 1 to {MAX_STEP_ID} characters, not {show(name)}")
-    if not 1 <= len(name) <= MAX_STEP_ID:
+        raise TypeError(f"{what} is a str of 1 to {most} characters, not {show(name)}")
+    if not 1 <= len(name) <= most:
         raise ValueError(
-            f"{what} has 1 to {MAX_STEP_ID} characters; this one has {len(name)}: {name[:40]!r}"
+            f"{what} has 1 to {most} characters; this one has {len(name)}: {name[:40]!r}"
         )
     if "\x00" in name or has_surrogate(name):
         raise ValueError(f"{what} may hold no NUL and no lone surrogate: {show(name)}")

@@ -81,6 +81,7 @@ class RunView:
     state: str | None
     created_at: datetime
     now: datetime
+    started_at: datetime | None = None
 
     @property
     def leased(self) -> bool:
@@ -395,6 +396,8 @@ class SendEvent:
     """Put an event into the run's mailbox inside the caller's transaction, then signal.
 
     ``source`` keeps apart what senders name (``event``) and what comes to a callback's URL.
+    ``generation`` is given for an answer: it is stored only while the run is in that pass and
+    no wait for ``name`` has ended, by an answer or by its timeout.
     """
 
     id: UUID
@@ -402,6 +405,7 @@ class SendEvent:
     payload: str
     dedup_id: str | None = None
     source: str = EVENT
+    generation: int | None = None
 
     @property
     def wait(self) -> str:
@@ -411,9 +415,14 @@ class SendEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signalled:
-    """``owed`` tells that the run has to be woken."""
+    """``owed`` tells that the run has to be woken; ``stored`` that it is new to the mailbox.
+
+    Not stored is an event whose ``dedup_id`` was there, and an answer that came too late.
+    Outside of a caller's transaction it is certain: of two at once one is told so.
+    """
 
     owed: bool
+    stored: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ from django_hookflow.engine.bodies import (
     run_async_body,
     run_sync_body,
 )
+from django_hookflow.engine.callbacks import Callbacks, UrlOf
 from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.engine.execute import Executor
@@ -131,6 +132,7 @@ class Driver:
     clock: Clock
     observe: events.Observer
     clients: CallClients
+    callback_url: UrlOf
     #: The bridges of each delivery; a simulation brings its own, which need no threads.
     hops: Callable[[Journal, Callable[[], ThreadPoolExecutor]], Hops] = Hops
 
@@ -269,7 +271,7 @@ class _Delivery:
             data = self.driver.codec().decode(run.data)
         except SerializationError as error:
             return await self._block(scheduler, held.fence, f"the run's data is not read: {error}")
-        steps = Steps(_scheduler=scheduler, _default_retry=workflow.retry or self.limits.retry)
+        steps = self._steps(scheduler, workflow.retry or self.limits.retry)
         end: BodyEnd
         if workflow.is_async:
             end = await run_async_body(
@@ -364,6 +366,11 @@ class _Delivery:
             winding_up=winding_up,
         )
 
+    def _steps(self, scheduler: Scheduler, retry: RetryPolicy) -> Steps:
+        run = scheduler.run
+        callbacks = Callbacks(run.id, run.generation, self.driver.callback_url)
+        return Steps(_scheduler=scheduler, _default_retry=retry, _callbacks=callbacks)
+
     async def _wake(self, children: Sequence[UUID]) -> None:
         """What the message service does not take stays owed in the children's rows."""
         await self._publish(children, DONE)
@@ -408,7 +415,7 @@ class _Delivery:
         claimed = replace(held.claimed, run=run, entries=entries)
         lease = Lease(run.id, run.epoch)
         rehearsal = self._scheduler(replace(held, claimed=claimed, lease=lease))
-        steps = Steps(_scheduler=rehearsal, _default_retry=self.limits.retry)
+        steps = self._steps(rehearsal, self.limits.retry)
         ctx = WorkflowContext(rehearsal, self.driver.codec().decode(run.data), steps)
         fits = rehearse_async_body(rehearsal, workflow.fn, ctx)
         return (*certain, *late) if fits else certain

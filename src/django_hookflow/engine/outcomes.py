@@ -125,6 +125,8 @@ def timeout_error(step: str, work: Mailbox) -> ErrorRecord:
     """What is stored of a wait whose time is up."""
     what = f"event {work.name!r}" if work.source == EVENT else "answer to the callback"
     patience = "" if work.timeout is None else f" within {work.timeout.total_seconds():g} s"
+    if work.until is not None:
+        patience += f"{' and' if patience else ''} before its URL expired"
     return replace(
         record_error(EventTimeout(f"no {what} came{patience}"), step=step), raises="EventTimeout"
     )

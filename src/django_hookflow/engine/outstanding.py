@@ -100,6 +100,7 @@ def _ready_at(work: Work, now: datetime) -> datetime | None:
     if isinstance(work, Child):
         return None
     if isinstance(work, Mailbox):
-        return None if work.timeout is None else now + work.timeout
+        ends = [] if work.timeout is None else [now + work.timeout]
+        return min([*ends, *filter(None, [work.until])], default=None)
     assert isinstance(work, Timer), "everything else is executed"
     return work.until if isinstance(work.until, datetime) else now + work.until

@@ -54,11 +54,15 @@ class Timer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mailbox:
-    """Wait for the next thing of that name in the run's mailbox, so long or for ever."""
+    """Wait for the next thing of that name in the run's mailbox, so long or for ever.
+
+    ``until`` is when nothing can come any more, however long the patience.
+    """
 
     source: str
     name: str
     timeout: timedelta | None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

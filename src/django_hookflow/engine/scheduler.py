@@ -103,7 +103,8 @@ class Scheduler:
         self.run = claimed.run
         self.executor = executor
         self.replay = Replay(claimed.entries, seq=claimed.run.seq, series=claimed.series)
-        self.handed_at: datetime = claimed.run.created_at
+        # Not when it was triggered: with a delay that may be long ago.
+        self.handed_at: datetime = claimed.run.started_at or claimed.run.created_at
         self.closing = False
         self.rehearsing = False
         self.refusals = 0

@@ -19,8 +19,9 @@ from django_hookflow.core.moments import check_moment
 from django_hookflow.core.requests import Request, check_event_name, check_step_id
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.showing import show
-from django_hookflow.core.transitions import EVENT
+from django_hookflow.core.transitions import CALLBACK, EVENT
 from django_hookflow.engine.callables import callable_of, is_async, qualified_name, unwrap
+from django_hookflow.engine.callbacks import Callback, Callbacks, check_callback, check_confirm
 from django_hookflow.engine.calls import CallResponse, HttpCall, origin
 from django_hookflow.engine.children import Invocable, child_of, is_invocable
 from django_hookflow.engine.mapping import (
@@ -76,6 +77,7 @@ class Steps:
 
     _scheduler: Scheduler
     _default_retry: RetryPolicy
+    _callbacks: Callbacks
     _options: StepOptions = NO_OPTIONS
 
     def options(
@@ -197,6 +199,45 @@ class Steps:
         return await self._ask(step_id, Kind.EVENT, event, timeout, work)
 
     @ordered
+    async def callback(
+        self,
+        step_id: str,
+        expires: Union[float, timedelta] = timedelta(days=7),
+        *,
+        confirm: str | None = None,
+    ) -> Callback:
+        """A URL under which somebody can answer this run, once: ``url``, ``expires_at``.
+
+        Nothing is recorded: every replay makes the same one. ``expires`` is seconds or a
+        ``timedelta`` from ``ctx.now()``. With ``confirm``, a question of 1 to 200 characters, the
+        URL opened in a browser shows a page with that question and a button, which answers
+        ``{"confirmed": true}``; what is in the URL can be read by whoever has it.
+        """
+        await self._admit(step_id)
+        step_id, question = check_step_id(step_id), check_confirm(confirm)
+        lifetime = _check_duration("expires", expires)
+        return self._callbacks.make(step_id, self._scheduler.handed_at + lifetime, question)
+
+    @ordered
+    async def wait_for_callback(
+        self, cb: Callback, timeout: Union[float, timedelta, None] = None
+    ) -> Any:
+        """The JSON that was first posted to ``cb.url``, also if that was before this wait.
+
+        ``timeout`` is seconds or a ``timedelta``. When nothing has come by then, or when the URL
+        has expired, :class:`~django_hookflow.exceptions.EventTimeout`, and later answers are
+        refused. Each callback is waited for once.
+        """
+        work = Mailbox(
+            source=CALLBACK,
+            name=check_callback(cb).mailbox,
+            timeout=_check_patience(timeout),
+            until=cb.expires_at,
+        )
+        with self._callbacks.waiting(cb):
+            return await self._ask(cb.step_id, Kind.CALLBACK, cb.key, timeout, work)
+
+    @ordered
     async def call(
         self,
         step_id: str,
@@ -306,16 +347,8 @@ class Steps:
 
         return await side_by_side(one, len(calls), concurrency=len(calls) or 1, tolerate=0)
 
-    async def _ask(
-        self,
-        step_id: str,
-        kind: Kind,
-        call: str,
-        args: Any,
-        work: Work,
-        *,
-        exact: bool = False,
-    ) -> Any:
+    async def _admit(self, step_id: str) -> None:
+        """Refuse what is asked for at the wrong place or at the wrong time."""
         scheduler = self._scheduler
         if scheduler.closing:
             scheduler.refusals += 1
@@ -327,6 +360,18 @@ class Steps:
             raise WorkflowDefinitionError(
                 f"step {show(step_id)} was asked for outside the workflow's own body"
             )
+
+    async def _ask(
+        self,
+        step_id: str,
+        kind: Kind,
+        call: str,
+        args: Any,
+        work: Work,
+        *,
+        exact: bool = False,
+    ) -> Any:
+        await self._admit(step_id)
         request = Request(
             step_id=check_step_id(step_id),
             kind=kind,
@@ -346,7 +391,7 @@ class Steps:
             timeout=self._options.timeout,
             undo="" if undo is None else undo.to_text(),
         )
-        return await scheduler.request(plan)
+        return await self._scheduler.request(plan)
 
 
 def _check_callable(fn: Any) -> Callable[..., Any]:
@@ -359,14 +404,16 @@ def _check_callable(fn: Any) -> Callable[..., Any]:
 
 
 def _check_patience(timeout: Union[float, timedelta, None]) -> Union[timedelta, None]:
-    if timeout is None:
-        return None
-    if not isinstance(timeout, timedelta):
-        _check_seconds("timeout", timeout)
-        timeout = timedelta(seconds=timeout)
-    if not timedelta(0) <= timeout <= MAX_SLEEP:
-        raise ValueError(f"timeout is 0 s to 1000 years, not {show(timeout)}")
-    return timeout
+    return None if timeout is None else _check_duration("timeout", timeout)
+
+
+def _check_duration(name: str, duration: Union[float, timedelta]) -> timedelta:
+    if not isinstance(duration, timedelta):
+        _check_seconds(name, duration)
+        duration = timedelta(seconds=duration)
+    if not timedelta(0) <= duration <= MAX_SLEEP:
+        raise ValueError(f"{name} is 0 s to 1000 years, not {show(duration)}")
+    return duration
 
 
 def _check_seconds(name: str, seconds: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar, Union, overload
 
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.showing import show
+from django_hookflow.engine.callbacks import Callback, check_callback
 from django_hookflow.engine.calls import CallResponse
 from django_hookflow.engine.children import Invocable
 from django_hookflow.engine.place import refuse_inside_step
@@ -105,6 +106,20 @@ class SyncSteps:
                 raise TypeError(f"gather takes tuples (step_id, fn, *args), not {show(call)}")
         names = ", ".join(str(call[0]) for call in calls)
         return self._wait(names, self._steps._together(calls))
+
+    def callback(
+        self,
+        step_id: str,
+        expires: Union[float, timedelta] = timedelta(days=7),
+        *,
+        confirm: str | None = None,
+    ) -> Callback:
+        """See :meth:`Steps.callback`."""
+        return self._wait(step_id, self._steps.callback(step_id, expires, confirm=confirm))
+
+    def wait_for_callback(self, cb: Callback, timeout: Union[float, timedelta, None] = None) -> Any:
+        """See :meth:`Steps.wait_for_callback`."""
+        return self._wait(check_callback(cb).step_id, self._steps.wait_for_callback(cb, timeout))
 
     def call(
         self,

@@ -105,7 +105,9 @@ def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
     sent = {(event.source, event.dedup_id) for event in draft.events(run.id)}
     once = transition.dedup_id is not None
     if once and (transition.source, transition.dedup_id) in sent:
-        return Signalled(owed=False)
+        return Signalled(owed=False, stored=False)
+    if _too_late(draft, run, transition):
+        return Signalled(owed=False, stored=False)
     draft.put_event(
         MemoryEvent(
             number=draft.next_event(),
@@ -118,6 +120,21 @@ def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
         )
     )
     return signal(draft, Signal(id=run.id, wait=transition.wait))
+
+
+def _too_late(draft: Draft, run: MemoryRun, transition: SendEvent) -> bool:
+    """Whether this is an answer, and its question is decided or of another pass."""
+    if transition.generation is None:
+        return False
+    decided = any(
+        step.entry.kind is Kind.CALLBACK
+        and step.entry.event == transition.name
+        and step.entry.is_outcome
+        and not step.superseded
+        for (generation, _, _), step in draft.steps(run.id).items()
+        if generation == transition.generation
+    )
+    return decided or run.generation != transition.generation
 
 
 # --- CANCEL

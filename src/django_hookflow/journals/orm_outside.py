@@ -82,9 +82,9 @@ def send_event(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over
         # One of its own makes a repeat after an unknown COMMIT harmless.
         dedup_id = transition.dedup_id or f"auto:{uuid.uuid4().hex}"
         body = partial(_event_and_signal, tx, transition, dedup_id)
-        return tx.run("event", body)
+        return tx.run("event", body, landed=partial(_answer_landed, tx, transition))
     answer = tx.run("event", partial(_event_in_transaction, tx, transition), durable=False)
-    if isinstance(answer, Signalled):
+    if isinstance(answer, Signalled) and answer.stored:
         later = Signal(id=transition.id, wait=transition.wait)
         tx.connection.on_commit(lambda: _signal_after_commit(tx, later), robust=True)
     return answer
@@ -95,16 +95,23 @@ def _event_and_signal(
 ) -> Union[Signalled, Over]:
     if not _move_mailbox(tx, transition.id, transition.wait):
         raise RolledBack(Over(status=_status(tx, transition.id)))
-    if transition.dedup_id is not None and _sent_before(tx, transition):
-        raise RolledBack(Signalled(owed=False))
+    if _sent_before(tx, transition) or _too_late(tx, transition):
+        raise RolledBack(Signalled(owed=False, stored=False))
     _insert_event(tx, transition, dedup_id, seen=True)
     return Signalled(owed=_owes(tx, transition.id))
 
 
 def _event_in_transaction(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over]:
+    if transition.generation is not None:
+        # Answers are told apart by the run's row; whoever answers inside a transaction holds it.
+        runs(tx.alias).select_for_update().filter(pk=transition.id).values_list("pk").first()
     status = _status(tx, transition.id)
     if status is None or status in TERMINAL:
         return Over(status=status)
+    if transition.generation is not None and (
+        _sent_before(tx, transition) or _too_late(tx, transition)
+    ):
+        return Signalled(owed=False, stored=False)
     _insert_event(tx, transition, transition.dedup_id, seen=False)
     return Signalled(owed=True)
 
@@ -114,7 +121,44 @@ def _signal_after_commit(tx: Transactions, transition: Signal) -> None:
     signal(tx, transition)
 
 
+def _answer_landed(tx: Transactions, transition: SendEvent) -> Union[Signalled, None]:
+    """After a COMMIT of unknown outcome: whoever answered must not hear that it was another.
+
+    Only by chance did another one answer the same meanwhile.
+    """
+    if transition.generation is None:
+        return None
+    mine = events(tx.alias).filter(
+        workflow_run=transition.id, source=transition.source, dedup_id=transition.dedup_id
+    )
+    found = mine.annotate(text=raw("payload")).values_list("text", flat=True).first()
+    if found != transition.payload:
+        return None
+    return Signalled(owed=_owes(tx, transition.id))
+
+
+def _too_late(tx: Transactions, transition: SendEvent) -> bool:
+    """Whether this is an answer, and its question is decided or of another pass.
+
+    The run's row is locked: no wait can end meanwhile.
+    """
+    if transition.generation is None:
+        return False
+    current = runs(tx.alias).filter(pk=transition.id, generation=transition.generation)
+    decided = steps(tx.alias).filter(
+        workflow_run=transition.id,
+        generation=transition.generation,
+        kind=Kind.CALLBACK.value,
+        event=transition.name,
+        superseded=False,
+    )
+    ended = decided.exclude(status=StepStatus.PENDING.value)
+    return not current.exists() or bool(ended.exists())
+
+
 def _sent_before(tx: Transactions, transition: SendEvent) -> bool:
+    if transition.dedup_id is None:
+        return False
     sent = events(tx.alias).filter(
         workflow_run=transition.id, source=transition.source, dedup_id=transition.dedup_id
     )

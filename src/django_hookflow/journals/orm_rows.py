@@ -42,6 +42,7 @@ RUN_COLUMNS = (
     *("id", "run_id", "workflow_id", "version", "seed", "generation", "status", "epoch"),
     *("lease_until", "lease_w", "due_at", "deadline", "wake_n", "owed_at", "signals", "seq"),
     *("deaths", "blocked", "blocked_n", "parent_id", "parent_step", "depth", "created_at"),
+    "started_at",
 )
 
 ENTRY_COLUMNS = (
