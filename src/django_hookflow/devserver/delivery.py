@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from django_hookflow.devserver.config import Config
-from django_hookflow.devserver.messages import Message, new_id
+from django_hookflow.devserver.messages import HeaderList, Message, new_id
 from django_hookflow.transports.signing import sign
 
-__all__ = ["Courier", "Outcome"]
+__all__ = ["Courier", "Outcome", "Parcel"]
 
 _KEPT_OF_ANSWER = 65_536
 _REGION = "EU-CENTRAL-1"
@@ -43,6 +43,14 @@ class Outcome:
         """Whether the destination forbids further attempts; the status alone does not."""
         says_so = self.headers.get("Upstash-NonRetryable-Error", "").lower() == "true"
         return self.status == _NON_RETRYABLE and says_so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """What is sent: the body, and headers besides those that the publisher wanted forwarded."""
+
+    body: bytes
+    headers: HeaderList = ()
 
 
 class Courier:
@@ -74,11 +82,11 @@ class Courier:
         """Close all connections."""
         await self._client.aclose()
 
-    async def attempt(self, message: Message) -> Outcome:
+    async def attempt(self, message: Message, parcel: Parcel) -> Outcome:
         """Deliver once; every failure is an outcome, nothing but cancellation is raised."""
         seconds = min(message.spec.timeout or self._config.max_timeout, self._config.max_timeout)
         try:
-            return await asyncio.wait_for(self._exchange(message, seconds), seconds)
+            return await asyncio.wait_for(self._exchange(message, parcel, seconds), seconds)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             problem = f"no answer within {seconds:g} s"
         except Exception as error:
@@ -86,12 +94,12 @@ class Courier:
             problem = f"{type(error).__name__}: {error}"
         return Outcome(headers=httpx.Headers(), error=problem)
 
-    async def _exchange(self, message: Message, seconds: float) -> Outcome:
+    async def _exchange(self, message: Message, parcel: Parcel, seconds: float) -> Outcome:
         request = self._client.build_request(
             message.spec.method,
             self._config.connect_url(message.spec.url),
-            headers=self._headers(message),
-            content=message.spec.body,
+            headers=self._headers(message, parcel),
+            content=parcel.body,
             timeout=seconds,
         )
         response = await self._client.send(request, stream=True)
@@ -107,27 +115,32 @@ class Courier:
             error=None if delivered else f"answered with status {response.status_code}",
         )
 
-    def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:
+    def _headers(self, message: Message, parcel: Parcel) -> list[tuple[bytes, bytes]]:
         spec = message.spec
         headers = [
             # The destination's own name, also if a rewrite leads the connection elsewhere.
             ("Host", urlsplit(spec.url).netloc.rpartition("@")[2]),
             *spec.headers,
+            *parcel.headers,
             ("Upstash-Message-Id", message.id),
             ("Upstash-Retried", str(message.retried)),
             ("Upstash-Caller-Ip", spec.caller_ip),
             ("Upstash-Region", _REGION),
-            ("Upstash-Signature", self._signature(message)),
+            ("Upstash-Signature", self._signature(message, parcel)),
         ]
+        if spec.schedule_id is not None:
+            headers.append(("Upstash-Schedule-Id", spec.schedule_id))
+        if spec.group is not None:
+            headers.append(("Upstash-Topic-Name", spec.group))
         if spec.content_type is not None:
             headers.append(("Content-Type", spec.content_type))
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
 
-    def _signature(self, message: Message) -> str:
+    def _signature(self, message: Message, parcel: Parcel) -> str:
         return sign(
             key=self._signing_key(),
             url=message.spec.url,
-            body=message.spec.body,
+            body=parcel.body,
             now=int(time.time()),
             jti=new_id("jwt_"),
         )

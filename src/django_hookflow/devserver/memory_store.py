@@ -7,7 +7,7 @@ What changed since the last commit is noted, because the store in a file is this
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ class Changes:
     messages: dict[str, None] = field(default_factory=dict)
     deduplication_ids: dict[str, None] = field(default_factory=dict)
     dead_letters: dict[str, None] = field(default_factory=dict)
+    records: dict[tuple[str, str], None] = field(default_factory=dict)
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=MOST_EVENTS))
 
 
@@ -46,6 +47,7 @@ class MemoryStore:
         # Insertion order is expiry order, because the window is the same for all.
         self._seen: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._stored = 0
+        self._records: dict[str, dict[str, Mapping[str, Any]]] = {}
         self._changes = Changes()
 
     def open(self, now: float) -> None:
@@ -110,6 +112,24 @@ class MemoryStore:
         if removed:
             self._changes.dead_letters[dlq_id] = None
         return removed
+
+    def record(self, kind: str, name: str, value: Mapping[str, Any] | None) -> None:
+        kept = self._records.setdefault(kind, {})
+        if value is None:
+            kept.pop(name, None)
+        else:
+            kept[name] = value
+        self._changes.records[kind, name] = None
+
+    def records(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        return dict(self._records.get(kind, {}))
+
+    def unwritten_records(self) -> dict[tuple[str, str], Mapping[str, Any] | None]:
+        """Those that changed since the last commit, as they are now; ``None`` is gone."""
+        return {
+            (kind, name): self._records.get(kind, {}).get(name)
+            for kind, name in self._changes.records
+        }
 
     def _take(self, message: Message) -> None:
         self._messages[message.id] = message

@@ -36,6 +36,10 @@ class Call:
     request: Request
     path: Mapping[str, str]
 
+    def with_path(self, **path: str) -> Call:
+        """The same request with other parts of its path."""
+        return Call(service=self.service, request=self.request, path=path)
+
     @property
     def raw_query(self) -> str:
         """The query string as it stood in the request line."""
