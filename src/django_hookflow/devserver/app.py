@@ -19,6 +19,7 @@ from django_hookflow.devserver.api.queues import GROUP_ROUTES, QUEUE_ROUTES
 from django_hookflow.devserver.api.schedules import SCHEDULE_ROUTES
 from django_hookflow.devserver.api.workflows import WORKFLOW_ROUTES
 from django_hookflow.devserver.config import Config
+from django_hookflow.devserver.page import page_routes
 from django_hookflow.devserver.routing import Endpoint, RawRoute
 from django_hookflow.devserver.service import Service
 
@@ -44,7 +45,8 @@ def create_app(config: Config | None = None, *, service: Service | None = None) 
         routes=[
             RawRoute(method, rf"/v2/{pattern}", endpoint, behind)
             for method, pattern, endpoint in _ROUTES
-        ],
+        ]
+        + page_routes(behind),
         exception_handlers={HTTPException: _not_offered, Exception: _broken},
         lifespan=lifespan,
     )

@@ -78,6 +78,16 @@ class Gates:
             return True
         return key is not None and key.waiting.pop(message.id, None) is not None
 
+    def holder(self, message: Message) -> str:
+        """What the message waits for in a line, in words; nothing if it is in none."""
+        queue, limits = self._queue_of(message), message.spec.flow
+        key = None if limits is None else self._flows.get(limits.key)
+        if queue is not None and (message.id in queue.waiting or message.id in queue.resuming):
+            return f"its turn in the queue {queue.name}"
+        if key is not None and message.id in key.waiting:
+            return f"the limits of {key.name}"
+        return ""
+
     def pump_queue(self, queue: Queue, now: float) -> None:
         """Let those start that the queue admits now."""
         for message in queue.startable():

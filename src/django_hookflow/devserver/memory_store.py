@@ -89,6 +89,13 @@ class MemoryStore:
             if message.phase is not Phase.FINISHED:
                 yield message
 
+    @property
+    def waiting(self) -> int:
+        return len(self._messages) - len(self._finished)
+
+    def newest(self) -> Iterator[Message]:
+        yield from reversed(self._messages.values())
+
     def save(self, message: Message) -> None:
         self._changes.messages[message.id] = None
 
@@ -151,7 +158,7 @@ class MemoryStore:
     def _make_room(self, size: int) -> None:
         while self._finished and self._stored + size > self._config.max_stored:
             self._drop_oldest()
-        waiting = len(self._messages) - len(self._finished)
+        waiting = self.waiting
         if waiting >= self._config.max_waiting:
             raise Refused(429, f"{waiting} messages are waiting; this server takes no more")
         if self._stored + size > self._config.max_stored:

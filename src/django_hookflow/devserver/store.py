@@ -62,6 +62,13 @@ class Store(Protocol):
     def unfinished(self) -> Iterator[Message]:
         """Messages that are not done with, oldest first."""
 
+    @property
+    def waiting(self) -> int:
+        """How many are not done with."""
+
+    def newest(self) -> Iterator[Message]:
+        """All messages that can still be asked for, newest first; change nothing meanwhile."""
+
     def save(self, message: Message) -> None:
         """The message was changed: its retries, its due time, or that it is to be cancelled."""
 
