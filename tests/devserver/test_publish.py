@@ -302,7 +302,7 @@ def test_browser_from_another_site_is_refused(idle_http):
     [
         ("GET", "/v2/nothing", 404),
         ("POST", "/v2/enqueue/q", 404),
-        ("PATCH", "/v2/schedules", 404),
+        ("PATCH", "/v2/none", 404),
         ("GET", "/v2", 404),
         ("POST", "/v2/publish/", 404),
         ("GET", "/v2/batch", 405),

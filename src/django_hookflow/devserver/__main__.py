@@ -10,14 +10,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+_NEEDED = ("starlette", "uvicorn", "httpx", "h11", "cronsim")
+
 try:
     from django_hookflow.devserver.server import bind, serve, url_of
     from django_hookflow.devserver.service import Service
 except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "httpx", "cronsim"):
+    if (error.name or "").partition(".")[0] not in _NEEDED:
         raise
-    sys.stderr.write("The development server needs the packages starlette, uvicorn, httpx and "
-                     f"cronsim: {error}\n")  # fmt: skip
+    packages = ", ".join(_NEEDED)
+    sys.stderr.write(f"The development server needs the packages {packages}: {error}\n")
     raise SystemExit(2) from None
 
 from django_hookflow.devserver.addresses import is_loopback

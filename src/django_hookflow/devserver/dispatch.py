@@ -87,12 +87,10 @@ class Dispatcher:
     async def stop(self) -> None:
         """Cut off all deliveries in flight; their messages are not touched any more."""
         # Without a courier nothing new begins while the deliveries end.
-        courier, self._courier = self._courier, None
+        self._courier = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if courier is not None:
-            await courier.close()
 
     def schedule(self, message: Message, due: float) -> None:
         """Deliver ``message`` at Unix time ``due`` or as soon after as possible."""

@@ -32,7 +32,8 @@ _ID_LETTERS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 def new_id(prefix: str, length: int = 28) -> str:
     """A random id such as ``msg_…``."""
-    return prefix + "".join(secrets.choice(_ID_LETTERS) for _ in range(length))
+    # A byte at a time: some letters come a little more often, which nobody minds in 28 of them.
+    return prefix + "".join(_ID_LETTERS[byte % 58] for byte in secrets.token_bytes(length))
 
 
 class Phase(enum.Enum):
