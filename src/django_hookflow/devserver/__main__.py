@@ -10,15 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_NEEDED = ("starlette", "uvicorn", "httpx", "h11", "cronsim")
-
 try:
     from django_hookflow.devserver.server import bind, serve, url_of
     from django_hookflow.devserver.service import Service
 except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in _NEEDED:
+    needed = ("starlette", "uvicorn", "httpx", "h11", "cronsim")
+    if (error.name or "").partition(".")[0] not in needed:
         raise
-    packages = ", ".join(_NEEDED)
+    packages = ", ".join(needed)
     sys.stderr.write(f"The development server needs the packages {packages}: {error}\n")
     raise SystemExit(2) from None
 
@@ -127,8 +126,8 @@ def _parser() -> argparse.ArgumentParser:
         "--db",
         type=Path,
         metavar="FILE",
-        help="keep messages, log and dead letters in an SQLite file, also when the server is "
-        "killed; without it they are in memory",
+        help="keep everything in an SQLite file, also when the server is killed; "
+        "without it, it is in memory",
     )
     add("--max-body", type=int, default=1_048_576, metavar="BYTES",
         help="largest message (default: %(default)s)")  # fmt: skip

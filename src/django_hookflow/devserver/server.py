@@ -172,6 +172,16 @@ class DevServer:
             raise TimeoutError(f"deliveries were still under way after {patience:g} s") from None
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables by which SDKs and applications find the server."""
+        return {
+            "QSTASH_URL": self.url,
+            "QSTASH_TOKEN": self.token,
+            "QSTASH_CURRENT_SIGNING_KEY": self.current_key,
+            "QSTASH_NEXT_SIGNING_KEY": self.next_key,
+        }
+
+    @property
     def token(self) -> str:
         """The token that clients must show."""
         return self._service.config.token
