@@ -61,6 +61,8 @@ def shop(server: DevServer, destination: Destination) -> DevServer:
 
         publish("/orders/41/paid", Label="orders")
         publish("/bad/one", Retries="0", Label="orders,urgent")
+        # One after the other: the lists have the newest first.
+        server.wait_for(lambda: len(server.dead_letters()) == 1)
         publish("/bad/two", Retries="0")
         publish("/later", Label="mail")
         publish("/report", Delay="2h", Label=HOSTILE.replace(",", ""))

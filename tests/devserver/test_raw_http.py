@@ -10,8 +10,17 @@ from urllib.parse import quote
 
 import pytest
 
+from django_hookflow.devserver import flow, queues, runs, schedules
+from django_hookflow.devserver.answers import Refused
+from django_hookflow.devserver.config import Config
+from django_hookflow.devserver.cron import parse_cron
+from django_hookflow.devserver.filters import read_filters
+from django_hookflow.devserver.messages import FlowLimits, Message
+from django_hookflow.devserver.publishing import Request
+from django_hookflow.devserver.schedules import Schedule
 from django_hookflow.devserver.server import DevServer
-from tests.devserver.conftest import Answer, raw_client
+from django_hookflow.devserver.service import Service
+from tests.devserver.conftest import Answer, raw_client, spec
 
 
 def give_up(server, http, destination, *paths: str, **headers: str) -> list[str]:
@@ -293,6 +302,68 @@ def test_a_rewrite_to_the_server_itself_is_no_way_round(destination):
 def test_large_batches_are_refused(idle_http):
     items = json.dumps([{}] * 10_001)
     assert idle_http.post("/v2/batch", content=items).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        ({"destination": "http://h/" + "x" * 70_000}, "more than 65536 characters"),
+        ({"destination": "http://h/", "headers": {"Upstash-Forward-X": "x" * 140_000}}, "headers"),
+        ({"destination": "http://h/", "headers": {f"Upstash-Forward-X{n}": "x" * 1_400
+                                                  for n in range(100)}}, "headers"),
+    ],
+)  # fmt: skip
+def test_absurd_sizes_are_refused(idle_http, item, problem):
+    (answer,) = idle_http.post("/v2/batch", content=json.dumps([item])).json()
+    assert problem in answer["error"]
+
+
+def test_nothing_grows_without_bound():
+    """Where a client could go on for ever, something gives way at a limit."""
+    service = Service(Config(max_stored=10_000, max_waiting=50, keep_finished=10))
+    service.open()
+    with pytest.raises(Refused, match="bytes are waiting"), service.accepting():
+        for _ in range(10):  # headers count too
+            headers = (("Upstash-Forward-X", "x" * 4_000),)
+            request = Request(destination="http://h/", headers=headers, body=b"", caller_ip="")
+            service.publish(request)
+    service.cancel_matching(read_filters([]), None)
+    now = service.clock.now()
+    for number in range(flow._MOST_KEYS + 100):
+        service.flows.make(f"k{number}", now)
+    assert len(service.flows) <= flow._MOST_KEYS
+    key = service.flows.make("busy", now)
+    key.rate, key.period = 1, 604_800
+    for number in range(3):
+        message = Message(f"msg_{number}", spec(now, flow=FlowLimits(key="busy")))
+        service.gates.arrive(message, now)
+    service.gates.ready.clear()
+    most = 2 * len(service.flows) + 1_000
+    for step in range(3 * most):
+        key.reset(now + step)
+        key.rate_count = 1
+        service.gates.pump_key(key, now + step)
+    assert len(service.gates._periods) <= most
+    with pytest.raises(Refused, match="no more"):
+        for number in range(queues._MOST_QUEUES + 1):
+            service.queues.make(f"q{number}", now)
+    cron = parse_cron("* * * * *")
+    large = b"x" * 1_000_000
+    with pytest.raises(Refused, match="schedules are larger"):
+        for number in range(schedules._MOST_BYTES // len(large) + 1):
+            request = Request(destination="http://h/", headers=(), body=large, caller_ip="")
+            one = Schedule(id=f"s{number}", request=request, cron=cron, created_at=now,
+                           sample=spec(now, body=large))  # fmt: skip
+            service.schedules.add(one.id, one, now)
+    for number in range(runs._MOST_ENDED + 50):
+        began = spec(now, workflow=(("runid", f"wfr_{number}"), ("init", "true")))
+        message = Message(f"msg_{number}", began)
+        service.runs.begin(message)
+        service.runs.take_step(message)
+        service.runs.end(f"wfr_{number}", "finished")
+    assert len(service.runs._runs) == runs._MOST_ENDED
+    assert service.runs._size == 0
+    assert service.store.records("step") == {}
 
 
 def test_deliveries_say_from_which_queue_and_schedule_they_come(server, http, destination):

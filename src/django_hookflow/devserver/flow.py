@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from django_hookflow.devserver.answers import Refused
 from django_hookflow.devserver.messages import FlowLimits, Message
 from django_hookflow.devserver.store import Store
 
@@ -20,6 +21,7 @@ __all__ = ["FlowKey", "Flows"]
 _KIND = "flow"
 # Keys that nobody waits for are forgotten, the one longest unused first.
 _MOST_KEYS = 10_000
+_MOST_BUSY_KEYS = 250_000
 
 
 class FlowKey:
@@ -144,9 +146,11 @@ class Flows:
         return list(self._keys.values())
 
     def make(self, name: str, now: float) -> FlowKey:
-        """The key, new if need be."""
+        """The key, new if need be. Raises ``Refused`` (429) if too many are in use."""
         key = self._keys.get(name)
         if key is None:
+            if len(self._keys) >= _MOST_BUSY_KEYS:
+                raise Refused(429, f"{_MOST_BUSY_KEYS} flow control keys are in use")
             key = self._keys[name] = FlowKey(name, now)
             self._forget_idle()
         self._keys.move_to_end(name)
@@ -156,6 +160,9 @@ class Flows:
         """The key of a message."""
         limits = message.spec.flow
         return None if limits is None else self.make(limits.key, now)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
     def save(self, key: FlowKey) -> None:
         """The key was changed."""

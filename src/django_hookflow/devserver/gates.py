@@ -105,6 +105,11 @@ class Gates:
         if instant is not None and instant != key.awaited:
             key.awaited = instant
             heapq.heappush(self._periods, (instant, key.name))
+            if len(self._periods) > 2 * len(self._flows) + 1_000:
+                # Mostly of periods that a reset has moved since.
+                known = [(one.awaited, one.name) for one in self._flows.all()]
+                self._periods = [(at, name) for at, name in known if at is not None]
+                heapq.heapify(self._periods)
 
     def begin_periods(self, now: float) -> None:
         """Look at the keys whose new period was waited for."""

@@ -65,7 +65,7 @@ class MemoryStore:
         self._forget_old(now)
         if spec.deduplication_id is not None and spec.deduplication_id in self._seen:
             return None, self._seen[spec.deduplication_id][0]
-        self._make_room(len(spec.body))
+        self._make_room(spec.size)
         message = Message(new_id("msg_"), spec)
         self._take(message)
         self.save(message)
@@ -140,7 +140,7 @@ class MemoryStore:
 
     def _take(self, message: Message) -> None:
         self._messages[message.id] = message
-        self._stored += len(message.spec.body)
+        self._stored += message.spec.size
 
     def _forget_old(self, now: float) -> None:
         while self._finished and (
@@ -169,7 +169,7 @@ class MemoryStore:
         self._drop(message_id)
 
     def _drop(self, message_id: str) -> None:
-        self._stored -= len(self._messages.pop(message_id).spec.body)
+        self._stored -= self._messages.pop(message_id).spec.size
         self._changes.messages[message_id] = None
 
     def _forget_deduplication_id(self, name: str) -> None:

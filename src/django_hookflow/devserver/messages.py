@@ -97,6 +97,14 @@ class Spec:
     workflow: HeaderList = ()
     holds: tuple[str, str] | None = None
 
+    @property
+    def size(self) -> int:
+        """The bytes that it keeps alive, beyond the kilobyte or two that every message costs."""
+        pairs = (*self.headers, *self.callback_options, *self.failure_callback_options,
+                 *self.workflow)  # fmt: skip
+        rest = len(self.url) + sum(len(name) + len(value) for name, value in pairs)
+        return len(self.body) + max(0, rest - 1_024)
+
     def content_id(self) -> str:
         """The deduplication id made of destination, body, content type and forwarded headers."""
         digest = hashlib.sha256()

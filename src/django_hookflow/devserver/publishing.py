@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, unquote_plus, urlsplit
 
@@ -52,6 +52,9 @@ _NEVER_FORWARDED = frozenset(
         "upstash-region",
     }
 )
+_LONGEST_URL = 65_536
+# All of a message's headers together; what comes by HTTP cannot be more anyway.
+_LARGEST_HEADERS = 131_072
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\U0010ffff]")
@@ -150,6 +153,8 @@ def check_url(url: str, what: str = "destination url") -> None:
             problem = "endpoint has invalid scheme, add http:// or https://"
         elif not parts.hostname or parts.port == 0:
             problem = "endpoint has no host"
+        elif len(url) > _LONGEST_URL:
+            problem = f"endpoint has more than {_LONGEST_URL} characters"
         elif _UNSAFE.search(url):
             problem = "endpoint has characters that must be percent-encoded"
     except ValueError as error:
@@ -158,7 +163,9 @@ def check_url(url: str, what: str = "destination url") -> None:
         raise Refused(400, f"invalid {what}: {problem}")
 
 
-def _check_headers(headers: Headers) -> None:
+def _check_headers(headers: Sequence[tuple[str, str]]) -> None:
+    if sum(len(name) + len(value) for name, value in headers) > _LARGEST_HEADERS:
+        raise Refused(413, f"the headers are larger than {_LARGEST_HEADERS} bytes")
     for name, value in headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise Refused(400, f"invalid header {name!r}")

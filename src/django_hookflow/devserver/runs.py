@@ -24,6 +24,7 @@ _KIND, _STEP = "run", "step"
 # Ended runs are remembered, so that their ids are not used twice; the oldest are forgotten first.
 _MOST_ENDED = 1_000
 _MOST_RUNS = 20_000
+_MOST_BYTES = 134_217_728
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Runs:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._runs: dict[str, Run] = {}
+        self._size = 0
         self._ended: OrderedDict[str, None] = OrderedDict()
 
     def load(self) -> None:
@@ -62,6 +64,7 @@ class Runs:
             run = self._runs.get(step["run"])
             if run is not None:
                 run.steps.append(step["step"])
+                self._size += len(step["step"]["body"])
 
     def find(self, run_id: str) -> Run | None:
         """The run, if it is known."""
@@ -86,6 +89,8 @@ class Runs:
         if not is_step(spec):
             return None
         said = dict(spec.workflow)
+        if self._size > _MOST_BYTES:
+            raise Refused(429, f"the steps of workflow runs are larger than {_MOST_BYTES} bytes")
         run = self._runs.get(said["runid"])
         if said.get("init", "").lower() == "true":
             return None if run is None else run.first
@@ -124,6 +129,7 @@ class Runs:
         }
         self._store.record(_STEP, f"{run.id}/{len(run.steps):06d}", {"run": run.id, "step": step})
         run.steps.append(step)
+        self._size += len(step["body"])
 
     def payload(self, message: Message) -> tuple[bytes, HeaderList]:
         """The body to deliver and the headers that say which run it is of."""
@@ -169,6 +175,7 @@ class Runs:
         run.state = state
         for number in range(len(run.steps)):
             self._store.record(_STEP, f"{run.id}/{number:06d}", None)
+        self._size -= sum(len(step["body"]) for step in run.steps)
         run.steps = []
         self._save(run)
         self._ended[run.id] = None

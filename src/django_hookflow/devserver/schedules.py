@@ -21,6 +21,7 @@ __all__ = ["Schedule", "Schedules", "read_id", "recorded_request", "restored"]
 
 _KIND = "schedule"
 _MOST_SCHEDULES = 1_000
+_MOST_BYTES = 67_108_864
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,6 +87,9 @@ class Schedules:
         """Add it in the place of one of the same id. Raises ``Refused`` (412)."""
         if schedule_id not in self._schedules and len(self._schedules) >= _MOST_SCHEDULES:
             raise Refused(412, f"there are {_MOST_SCHEDULES} schedules; no more are taken")
+        others = (one for one in self._schedules.values() if one.id != schedule_id)
+        if sum(one.sample.size for one in others) + schedule.sample.size > _MOST_BYTES:
+            raise Refused(412, f"the schedules are larger than {_MOST_BYTES} bytes")
         self._schedules[schedule_id] = schedule
         schedule.next = schedule.cron.after(now)
         self.save(schedule)
