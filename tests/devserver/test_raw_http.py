@@ -305,6 +305,15 @@ def test_large_batches_are_refused(idle_http):
 
 
 @pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:1", 200), ("[::1]:8080", 200), ("localhost", 200), ("qstash:8080", 200),
+     ("host.docker.internal:8080", 200), ("10.0.0.7", 200), ("evil.example:8080", 403)],
+)  # fmt: skip
+def test_a_public_name_does_not_lead_here_with_the_public_token(idle_http, host, status):
+    assert idle_http.get("/v2/keys", headers={"Host": host}).status_code == status
+
+
+@pytest.mark.parametrize(
     ("item", "problem"),
     [
         ({"destination": "http://h/" + "x" * 70_000}, "more than 65536 characters"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-__all__ = ["is_loopback", "is_own"]
+__all__ = ["is_loopback", "is_own", "is_private_name"]
 
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
@@ -18,6 +18,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_private_name(host: str) -> bool:
+    """Whether nobody outside can make the name lead to this machine: a number, or a local name."""
+    if "." not in host or is_loopback(host):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host.rpartition(".")[2].lower() in ("internal", "local", "localhost")
+    return True
 
 
 def is_own(url: str, address: tuple[str, int] | None) -> bool:
