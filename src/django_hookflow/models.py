@@ -259,6 +259,31 @@ class WorkflowRun(models.Model):
         """:meth:`cancel` for async code."""
         await ports.controls().acancel(self.pk, compensate=compensate)
 
+    def pause(self) -> None:
+        """Let the run stand still until :meth:`resume`; pausing a paused run changes nothing.
+
+        No further step starts; one that is executing still finishes and is recorded. Events
+        that come are kept, and timers go on. Inside ``transaction.atomic()`` it is paused if
+        that commits. Raises ``RunFinished`` if the run is over or being cancelled.
+        """
+        ports.controls().pause(self.pk)
+
+    async def apause(self) -> None:
+        """:meth:`pause` for async code."""
+        await ports.controls().apause(self.pk)
+
+    def resume(self) -> None:
+        """Let a paused run go on; all that fell due meanwhile is taken up, in order.
+
+        Nothing happens to a run that is not paused, because it goes on anyway. Raises
+        ``RunFinished`` if it is over or being cancelled.
+        """
+        ports.controls().resume(self.pk)
+
+    async def aresume(self) -> None:
+        """:meth:`resume` for async code."""
+        await ports.controls().aresume(self.pk)
+
     def retry(self) -> None:
         """Let a failed run go on from what failed it; recorded steps stay.
 

@@ -15,10 +15,12 @@ from django_hookflow.core.transitions import (
     Claim,
     Finish,
     Fire,
+    Pause,
     Rearm,
     Receive,
     Record,
     Release,
+    Resume,
     Retry,
     SendEvent,
     Signal,
@@ -77,6 +79,8 @@ def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
         bench.record(fence, "a", status=StepStatus.FAILED, value=None, error=LATE)
         error = replace(LATE, uncaught=("a#1",))
         journal.finish(Finish(fence=fence, status=RunStatus.FAILED, error=error))
+    if name == "resume":
+        journal.pause(Pause(id=id))
     parts: dict[str, tuple[Callable[[Any], Any], Any]] = {
         "record": (journal.commit, Record(fence=fence, entry=outcome("a"))),
         "attempted": (
@@ -99,6 +103,8 @@ def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
             Finish(fence=fence, status=RunStatus.COMPLETED, result="1"),
         ),
         "cancel": (journal.cancel, Cancel(id=id)),
+        "pause": (journal.pause, Pause(id=id)),
+        "resume": (journal.resume, Resume(id=id)),
         "retry": (journal.retry, Retry(id=id)),
     }
     apply, transition = parts[name]

@@ -370,6 +370,40 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Let a run that goes on stand still. Its holder keeps the lease: what executes is recorded.
+
+    The time of a first delivery that is still to come is kept; all else is due at the resume.
+    """
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """Done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Let a paused run go on: it is due now, or when its holder's lease ends."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Done; a wake-up is owed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """The run is in another state than is asked for (``None``: there is no such run)."""
+
+    status: RunStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """Re-open a failed run: what the body had not caught is superseded, all else stays."""
 

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any, Union
 
 from django_hookflow.core.decisions import Mismatch
-from django_hookflow.core.entries import Entry, Kind, StepStatus
+from django_hookflow.core.entries import Entry, Kind, RunStatus, StepStatus
 from django_hookflow.core.replay import Replay
 from django_hookflow.core.transitions import (
     Claimed,
@@ -119,6 +119,7 @@ class Scheduler:
         self._failures = Failures()
         self._started = False
         self._used_up = False
+        self._paused = False
         self._misread: Union[Mismatch, None] = None
 
     def request(self, plan: Plan) -> asyncio.Future[Any]:
@@ -200,6 +201,8 @@ class Scheduler:
     def _take_in(self) -> None:
         while self._units.ends:
             end = self._units.ends.popleft()
+            if isinstance(end, (Settled, Failed)):
+                self._paused = end.committed.status is RunStatus.PAUSED
             if isinstance(end, Settled):
                 self.replay.settle(end.committed.entry)
                 self._seen = max(self._seen, end.committed.signals)
@@ -240,7 +243,7 @@ class Scheduler:
         if self.broken is None and self._lease.lost:
             self.broken = Fenced("the lease was taken over")
         mismatch = self._misread or self.replay.check()
-        if self.broken is None and mismatch is None and not self._stop.stopped:
+        if self.broken is None and mismatch is None and not (self._stop.stopped or self._paused):
             if self._dead and (job := self._startable()):
                 await self._block(self._death_notice(job), timedelta(hours=1))
                 return
@@ -254,7 +257,7 @@ class Scheduler:
             raise self.broken
         elif mismatch is not None:
             await self._block(mismatch.reason, block_delay(self.run.blocked_n))
-        elif self._stop.stopped or self._used_up:
+        elif self._stop.stopped or self._used_up or self._paused:
             await self._suspend(timedelta(0))
         else:
             await self._idle()
@@ -379,6 +382,7 @@ class Scheduler:
             wait.looked = seen
             return False
         self._seen = max(self._seen, answer.signals)
+        self._paused = answer.status is RunStatus.PAUSED
         del self._outstanding.parked[wait.key]
         self.replay.settle(answer.entry)
         return True
@@ -441,6 +445,7 @@ class Scheduler:
         answer = await hops.own(hops.journal.suspend, transition)
         if isinstance(answer, SignalsMoved):
             self._seen = answer.seen  # look again: the loop comes back here
+            self._paused = False  # it would have stayed so; resuming is a signal too
             return
         waiting = tuple(wait.key for wait in self._outstanding.live_waits())
         self._tell.suspended(waiting_for=waiting, blocked=blocked)

@@ -90,7 +90,7 @@ def _event_and_signal(
     tx: Transactions, transition: SendEvent, dedup_id: str
 ) -> Union[Signalled, Over]:
     if not _move_mailbox(tx, transition.id, transition.wait):
-        raise RolledBack(Over(status=_status(tx, transition.id)))
+        raise RolledBack(Over(status=status_of(tx, transition.id)))
     if transition.dedup_id is not None and _sent_before(tx, transition):
         raise RolledBack(Signalled(owed=False))
     _insert_event(tx, transition, dedup_id, seen=True)
@@ -98,7 +98,7 @@ def _event_and_signal(
 
 
 def _event_in_transaction(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over]:
-    status = _status(tx, transition.id)
+    status = status_of(tx, transition.id)
     if status is None or status in TERMINAL:
         return Over(status=status)
     _insert_event(tx, transition, transition.dedup_id, seen=False)
@@ -132,7 +132,7 @@ def _insert_event(
     insert_absent(tx.alias, [row], "dedup_id")
 
 
-def _status(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
+def status_of(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
     status = runs(tx.alias).filter(pk=id).values_list("status", flat=True).first()
     return None if status is None else RunStatus(status)
 
@@ -142,7 +142,7 @@ def _status(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
 
 def cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
     def landed() -> Union[Cancelled, None]:
-        status = _status(tx, transition.id)
+        status = status_of(tx, transition.id)
         return Cancelled() if status is RunStatus.CANCELLED else None
 
     body = partial(_cancel, tx, transition)
@@ -163,7 +163,7 @@ def _cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
     }
     if runs(tx.alias).filter(pk=transition.id, status__in=OPEN).update(**ended):
         return Cancelled()
-    return Over(status=_status(tx, transition.id))
+    return Over(status=status_of(tx, transition.id))
 
 
 # --- RETRY
@@ -172,7 +172,7 @@ def _cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
 def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
     def landed() -> Union[Retried, None]:
         # Nothing else re-opens a failed run.
-        return None if _status(tx, transition.id) is RunStatus.FAILED else Retried()
+        return None if status_of(tx, transition.id) is RunStatus.FAILED else Retried()
 
     return tx.run("retry", partial(_retry, tx, transition), durable=False, landed=landed)
 
@@ -189,7 +189,7 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
         "finished_at": None,
     }
     if not run.filter(status=RunStatus.FAILED.value).update(**reopened):
-        return NotFailed(status=_status(tx, transition.id))
+        return NotFailed(status=status_of(tx, transition.id))
     # The error says what to repeat, so it goes in a statement of its own.
     generation, error = run.annotate(text=raw("error")).values_list("generation", "text").get()
     uncaught = read_error(error).uncaught if error else ()
