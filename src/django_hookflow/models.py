@@ -212,7 +212,12 @@ class WorkflowRun(models.Model):
     data = ValueField(null=True, blank=True)
     result = ValueField(null=True, blank=True)
     error = ErrorField(null=True, blank=True)
-    state = ValueField(null=True, blank=True)
+    state = ValueField(
+        null=True, blank=True, help_text="What the workflow tells of itself by ctx.set()."
+    )
+    state_n = models.PositiveBigIntegerField(
+        default=0, help_text="The call of ctx.set() that state is of: earlier ones are replays."
+    )
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -425,6 +430,10 @@ class WorkflowTag(models.Model):
         verbose_name = "workflow tag"
         verbose_name_plural = "workflow tags"
         indexes = [models.Index(fields=["key", "value"], name="hookflow_tag_value")]
+        constraints = [
+            # A start that is repeated after an unknown COMMIT tags its run once.
+            models.UniqueConstraint(fields=["workflow_run", "key"], name="hookflow_tag_once"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.key}={self.value}"

@@ -39,6 +39,11 @@ def check_dedup_id(dedup_id: object) -> str:
     return _check_name("dedup_id", dedup_id)
 
 
+def check_state_key(key: object) -> str:
+    """The same for a key of a run's live state."""
+    return _check_name("a key of the state", key)
+
+
 def _check_name(what: str, name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"{what} is a str of 1 to {MAX_STEP_ID} characters, not {show(name)}")

@@ -77,6 +77,7 @@ class RunView:
     state: str | None
     created_at: datetime
     now: datetime
+    state_n: int = 0
 
     @property
     def leased(self) -> bool:
@@ -170,12 +171,30 @@ class NotClaimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a body has told of its run: the encoded dict, and by how many calls it came about."""
+
+    text: str
+    calls: int
+
+
+def unchanged() -> State | None:
+    """The body has told nothing since the row was read."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
-    """Proof of holding a run: its epoch. Every write of a holder carries it."""
+    """Proof of holding a run: its epoch. Every write of a holder carries it.
+
+    ``state`` is asked while the row is being written, and what it gives is written with it: an
+    atomic step may have taken its time, and what was told meanwhile must not be taken back.
+    """
 
     id: UUID
     epoch: int
     lease: timedelta
+    state: Callable[[], State | None] = unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from django_hookflow.core.transitions import (
     SignalsMoved,
     StaysPaused,
     Suspend,
+    unchanged,
 )
 from django_hookflow.engine import events
 from django_hookflow.engine.bodies import (
@@ -49,6 +50,7 @@ from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.engine.execute import Executor
 from django_hookflow.engine.hops import Hops
 from django_hookflow.engine.leases import Lease, LeaseKeeper
+from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import FOREIGN_AWAIT as ADVICE
 from django_hookflow.engine.outcomes import run_error
 from django_hookflow.engine.publishing import apublish_owed
@@ -234,12 +236,15 @@ class _Delivery:
         self, claimed: Claimed, workflow: Runnable, stopwatch: Stopwatch, lease: Lease
     ) -> Answer:
         run = claimed.run
-        fence = Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease)
-        scheduler = self._scheduler(claimed, fence, stopwatch, lease)
+        state = self._state(run)
+        fence = Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease, state=state.change)
+        scheduler = self._scheduler(claimed, fence, stopwatch, lease, state)
         try:
             data = self.driver.codec().decode(run.data)
+            state.read()
         except SerializationError as error:
-            return await self._block(scheduler, fence, f"the run's data is not read: {error}")
+            reason = f"the run's data or state is not read: {error}"
+            return await self._block(scheduler, fence, reason)
         steps = Steps(_scheduler=scheduler, _default_retry=workflow.retry or self.limits.retry)
         end: BodyEnd
         if workflow.is_async:
@@ -252,8 +257,17 @@ class _Delivery:
             )
         return await self._conclude(scheduler, claimed, fence, workflow, end)
 
+    def _state(self, run: RunView) -> LiveState:
+        limit = self.limits.max_value_bytes
+        return LiveState(run.state, run.state_n, self.driver.codec(), limit)
+
     def _scheduler(
-        self, claimed: Claimed, fence: Fence, stopwatch: Stopwatch, lease: Lease
+        self,
+        claimed: Claimed,
+        fence: Fence,
+        stopwatch: Stopwatch,
+        lease: Lease,
+        state: LiveState,
     ) -> Scheduler:
         executor = Executor(
             run=claimed.run,
@@ -273,6 +287,7 @@ class _Delivery:
             delivery_seconds=self.limits.delivery_seconds,
             threads=self.limits.threads,
             observe=self.driver.observe,
+            state=state,
         )
 
     async def _conclude(
@@ -317,6 +332,7 @@ class _Delivery:
             scheduler.executor.fence,
             scheduler.executor.stopwatch,
             Lease(run.id, run.epoch),
+            self._state(run),
         )
         steps = Steps(_scheduler=rehearsal, _default_retry=self.limits.retry)
         ctx = WorkflowContext(rehearsal, self.driver.codec().decode(run.data), steps)
@@ -366,6 +382,7 @@ class _Delivery:
 
     async def _block(self, scheduler: Scheduler, fence: Fence, reason: str) -> Answer:
         run, seen = scheduler.run, scheduler.run.signals
+        fence = replace(fence, state=unchanged)  # what does not fit tells nothing that is so
         while True:
             suspend = Suspend(
                 fence=fence, seen=seen, due=block_delay(run.blocked_n), blocked=reason

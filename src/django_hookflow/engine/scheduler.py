@@ -39,6 +39,7 @@ from django_hookflow.engine.calls import CallResponse, HttpCall
 from django_hookflow.engine.execute import Executor, Failed, Settled
 from django_hookflow.engine.failures import Failures
 from django_hookflow.engine.leases import Lease
+from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import new_loop
 from django_hookflow.engine.outcomes import raise_as, timeout_error
 from django_hookflow.engine.outstanding import Outstanding, wait_entry
@@ -93,6 +94,7 @@ class Scheduler:
         delivery_seconds: float,
         threads: int,
         observe: events.Observer,
+        state: LiveState,
     ) -> None:
         self.loop = new_loop()
         self.run = claimed.run
@@ -116,6 +118,7 @@ class Scheduler:
         self._outstanding = Outstanding(self.loop, self.replay, executor.stopwatch)
         self._units = Units(executor, stop.event)
         self._tell = Teller(claimed.run, observe)
+        self._state = state
         self._failures = Failures()
         self._started = False
         self._used_up = False
@@ -130,6 +133,11 @@ class Scheduler:
         """A number for the body's next step call; called by the body itself."""
         self._numbered += 1
         return self._numbered
+
+    def tell(self, key: str, value: Any) -> None:
+        """Take a part of the live state, unless the body is only being unwound."""
+        if not self.closing:
+            self._state.set(key, value, replaying=self.replay.replaying)
 
     # --- the loop of a delivery
 
@@ -431,6 +439,8 @@ class Scheduler:
         )
 
     async def _suspend(self, due: Union[datetime, timedelta, None], *, blocked: str = "") -> None:
+        if blocked:
+            self._state.forget()
         waits = [] if blocked else self._outstanding.live_waits()
         fresh = [wait for wait in waits if not wait.recorded]
         hops = self.executor.hops

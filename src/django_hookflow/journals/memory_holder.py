@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Union
+from typing import Any, Union
 from uuid import UUID
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
@@ -133,9 +133,16 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
     return Committed(entry=written, now=draft.now, status=run.status, signals=run.signals)
 
 
+def _told(fence: Fence) -> dict[str, Any]:
+    """What the body has told since the row was read, as columns."""
+    state = fence.state()
+    return {} if state is None else {"state": state.text, "state_n": state.calls}
+
+
 def _passed(run: MemoryRun, fence: Fence, now: datetime, *, outcome: bool) -> MemoryRun:
     return replace(
         run,
+        **_told(fence),
         lease_until=now + fence.lease,
         due_at=None if run.status is RunStatus.PAUSED else now + fence.lease,
         nudges=0,
@@ -193,7 +200,7 @@ def suspend(draft: Draft, transition: Suspend) -> Union[Suspended, SignalsMoved,
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
         _write_pending(draft, run, transition)
-        return _leave_paused(draft, run)
+        return _leave_paused(draft, run, transition.fence)
     if run.signals != transition.seen:
         return SignalsMoved(seen=run.signals)
     due = transition.due
@@ -212,6 +219,7 @@ def suspend(draft: Draft, transition: Suspend) -> Union[Suspended, SignalsMoved,
             nudges=0,
             blocked=transition.blocked,
             blocked_n=run.blocked_n + 1 if transition.blocked else 0,
+            **_told(transition.fence),
         )
     )
     _write_pending(draft, run, transition)
@@ -226,15 +234,15 @@ def _write_pending(draft: Draft, run: MemoryRun, transition: Suspend) -> None:
             draft.put_step(run.id, run.generation, step)
 
 
-def _leave_paused(draft: Draft, run: MemoryRun) -> StaysPaused:
-    draft.put_run(replace(run, lease_until=None))
+def _leave_paused(draft: Draft, run: MemoryRun, fence: Fence) -> StaysPaused:
+    draft.put_run(replace(run, lease_until=None, **_told(fence)))
     return StaysPaused()
 
 
 def release(draft: Draft, transition: Release) -> None:
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
-        _leave_paused(draft, run)
+        _leave_paused(draft, run, transition.fence)
         return
     status = _becomes(run, RunStatus.SUSPENDED)
     draft.put_run(replace(run, status=status, lease_until=None, due_at=draft.now))
@@ -243,7 +251,7 @@ def release(draft: Draft, transition: Release) -> None:
 def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused]:
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
-        return _leave_paused(draft, run)
+        return _leave_paused(draft, run, transition.fence)
     if transition.parent is not None:
         parent = draft.run(transition.parent)
         if parent is not None and parent.status in OPEN:
@@ -262,6 +270,7 @@ def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused]:
             finished_at=draft.now,
             error=transition.error or run.error,
             result=run.result if transition.result is None else transition.result,
+            **_told(transition.fence),
         )
     )
     return Finished()

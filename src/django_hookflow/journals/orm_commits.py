@@ -41,6 +41,7 @@ from django_hookflow.journals.orm_rows import (
     runs,
     step_row,
     steps,
+    told,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import WorkflowStep
@@ -111,6 +112,7 @@ def _pass_fence(tx: Transactions, fence: Fence, entry: Entry, *, outcomes: int) 
         blocked="",
         blocked_n=0,
         **changes,
+        **told(fence),
     ):
         raise Fenced
     return _read_back(tx, fence, entry)

@@ -26,7 +26,7 @@ from django.db.models.functions import StrIndex
 from django.db.models.lookups import GreaterThan
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
-from django_hookflow.core.transitions import RunView
+from django_hookflow.core.transitions import Fence, RunView
 from django_hookflow.journals.orm_transactions import Moment
 from django_hookflow.models import (
     Encoded,
@@ -42,6 +42,7 @@ OPEN = (*ACTIVE, RunStatus.PAUSED)
 RUN_COLUMNS = (
     *("id", "run_id", "workflow_id", "version", "seed", "generation", "status", "epoch"),
     *("lease_until", "lease_w", "due_at", "deadline", "wake_n", "owed_at", "signals", "seq"),
+    "state_n",
     *("deaths", "blocked", "blocked_n", "parent_id", "parent_step", "depth", "created_at"),
 )
 
@@ -113,6 +114,12 @@ def run_view(row: dict[str, Any], **changed: Any) -> RunView:
     facts["data"] = facts.pop("raw_data") or "null"
     facts["state"] = facts.pop("raw_state")
     return RunView(**facts)
+
+
+def told(fence: Fence) -> dict[str, Any]:
+    """What the body has told since the row was read, as columns of the holder's UPDATE."""
+    state = fence.state()
+    return {} if state is None else {"state": Encoded(state.text), "state_n": state.calls}
 
 
 def becomes(status: RunStatus) -> Case:
