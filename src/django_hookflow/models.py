@@ -18,8 +18,9 @@ from django.db import models
 from django.utils import timezone
 
 from django_hookflow.core import ports
-from django_hookflow.core.entries import ACTIVE, ErrorRecord, RunStatus, StepStatus
+from django_hookflow.core.entries import ErrorRecord, RunStatus, StepStatus
 from django_hookflow.exceptions import SerializationError
+from django_hookflow.querysets import RunsQuerySet, alters
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -141,13 +142,8 @@ def choices_of(statuses: type[RunStatus] | type[StepStatus]) -> list[tuple[str, 
     return [(status.value, status.value) for status in statuses]
 
 
-class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
+class WorkflowRunQuerySet(RunsQuerySet["WorkflowRun"]):
     """Runs."""
-
-    def active(self) -> WorkflowRunQuerySet:
-        """Pending, running, suspended or cancelling: somebody will look at them again."""
-        rows: WorkflowRunQuerySet = self.filter(status__in=ACTIVE)
-        return rows
 
 
 class WorkflowRun(models.Model):
@@ -253,6 +249,7 @@ class WorkflowRun(models.Model):
         now: datetime = timezone.now()
         return str(self.status) if self.lease_until and self.lease_until >= now else LOST
 
+    @alters
     def cancel(self, compensate: bool = True) -> None:
         """End the run: no further step starts, a step that is executing is not recorded.
 
@@ -260,10 +257,12 @@ class WorkflowRun(models.Model):
         """
         ports.controls().cancel(self.pk, compensate=compensate)
 
+    @alters
     async def acancel(self, compensate: bool = True) -> None:
         """:meth:`cancel` for async code."""
         await ports.controls().acancel(self.pk, compensate=compensate)
 
+    @alters
     def pause(self) -> None:
         """Let the run stand still until :meth:`resume`; pausing a paused run changes nothing.
 
@@ -273,10 +272,12 @@ class WorkflowRun(models.Model):
         """
         ports.controls().pause(self.pk)
 
+    @alters
     async def apause(self) -> None:
         """:meth:`pause` for async code."""
         await ports.controls().apause(self.pk)
 
+    @alters
     def resume(self) -> None:
         """Let a paused run go on; all that fell due meanwhile is taken up, in order.
 
@@ -285,10 +286,12 @@ class WorkflowRun(models.Model):
         """
         ports.controls().resume(self.pk)
 
+    @alters
     async def aresume(self) -> None:
         """:meth:`resume` for async code."""
         await ports.controls().aresume(self.pk)
 
+    @alters
     def retry(self) -> None:
         """Let a failed run go on from what failed it; recorded steps stay.
 
@@ -299,10 +302,12 @@ class WorkflowRun(models.Model):
         """
         ports.controls().retry(self.pk)
 
+    @alters
     async def aretry(self) -> None:
         """:meth:`retry` for async code."""
         await ports.controls().aretry(self.pk)
 
+    @alters
     def send_event(self, name: str, data: Any = None, *, dedup_id: str | None = None) -> None:
         """Put an event into the run's mailbox, for ``ctx.step.wait_for_event`` of that name.
 
@@ -313,6 +318,7 @@ class WorkflowRun(models.Model):
         """
         ports.controls().send_event(self.pk, name, data, dedup_id=dedup_id)
 
+    @alters
     async def asend_event(
         self, name: str, data: Any = None, *, dedup_id: str | None = None
     ) -> None:

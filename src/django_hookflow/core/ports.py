@@ -54,6 +54,11 @@ class Controls(Protocol):
 
     async def aget_result(self, run: UUID, *, timeout: float = 0) -> Any: ...
 
+    def many(self, verb: str, runs: Any, **options: Any) -> int:
+        """Do it to each of a queryset's runs that it can be done to; how many those were."""
+
+    async def amany(self, verb: str, runs: Any, **options: Any) -> int: ...
+
 
 class _Installed:
     codec: ValueCodec | None = None

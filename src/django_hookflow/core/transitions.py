@@ -21,6 +21,7 @@ from typing import Union
 from uuid import UUID
 
 from django_hookflow.core.entries import Entry, ErrorRecord, RunStatus
+from django_hookflow.core.tags import Tags
 
 
 class Fenced(Exception):
@@ -119,6 +120,7 @@ class Trigger:
     delay: timedelta = timedelta(0)
     not_before: datetime | None = None
     timeout: timedelta | None = None
+    tags: Tags = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,10 @@ class MemoryJournal:
         """The run's mailbox, consumed events too, in the order of arrival."""
         return tuple(self._read(lambda draft: draft.events(run)))
 
+    def tags(self, run: UUID) -> dict[str, str]:
+        """By which words the run is found."""
+        return dict(self._read(lambda draft: draft.tags(run)))
+
     def alter(self, run: UUID, **facts: Any) -> None:
         """Set facts of a run directly, as a test would by an UPDATE."""
         with self._lock:

@@ -62,6 +62,7 @@ def trigger(draft: Draft, transition: Trigger) -> Union[Triggered, Conflict]:
             deadline=None if transition.timeout is None else due + transition.timeout,
         )
     )
+    draft.put_tags(transition.id, transition.tags)
     return Triggered(id=transition.id, created=True)
 
 

@@ -40,10 +40,10 @@ from django_hookflow.journals.orm_rows import (
     signal_columns,
     step_row,
     told,
-    waiting_for,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import Encoded, WorkflowRun
+from django_hookflow.querysets import waiting_for
 
 
 def held_by(tx: Transactions, fence: Fence) -> QuerySet[WorkflowRun]:

@@ -34,10 +34,10 @@ from django_hookflow.journals.orm_rows import (
     runs,
     signal_columns,
     steps,
-    waiting_for,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import Encoded, WorkflowEvent, read_error
+from django_hookflow.querysets import waiting_for
 
 # --- SIGNAL
 

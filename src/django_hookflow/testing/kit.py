@@ -19,6 +19,7 @@ from asgiref.sync import sync_to_async
 
 from django_hookflow.conf import options
 from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.tags import Given
 from django_hookflow.engine import events
 from django_hookflow.exceptions import StepFailed
 from django_hookflow.models import WorkflowRun
@@ -120,11 +121,13 @@ class Hookflow:
         run_id: Union[str, None] = None,
         delay: Delay = None,
         not_before: Union[datetime, None] = None,
+        tags: Given = None,
     ) -> WorkflowRun:
         """``workflow.trigger(...)``; returns the run, of which nothing is executed yet."""
         self._check(workflow, "trigger")
         refuse_in_loop("trigger")
-        name = workflow.trigger(data, run_id=run_id, delay=delay, not_before=not_before)
+        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
+        name = workflow.trigger(data, **more)
         return _run(name)
 
     async def atrigger(
@@ -135,10 +138,12 @@ class Hookflow:
         run_id: Union[str, None] = None,
         delay: Delay = None,
         not_before: Union[datetime, None] = None,
+        tags: Given = None,
     ) -> WorkflowRun:
         """:meth:`trigger` for async tests."""
         self._check(workflow, "atrigger")
-        name = await workflow.atrigger(data, run_id=run_id, delay=delay, not_before=not_before)
+        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
+        name = await workflow.atrigger(data, **more)
         return await sync_to_async(_run)(name)
 
     def run(
@@ -149,6 +154,7 @@ class Hookflow:
         run_id: Union[str, None] = None,
         delay: Delay = None,
         not_before: Union[datetime, None] = None,
+        tags: Given = None,
     ) -> WorkflowRun:
         """Start a run and drive it to its end, skipping time; a failed one is returned as well.
 
@@ -156,7 +162,7 @@ class Hookflow:
         not end within ``max_deliveries``.
         """
         self._check(workflow, "run")
-        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before}
+        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
         return self._sync("run", lambda: self._whole(workflow, data, **more))
 
     async def arun(
@@ -167,10 +173,12 @@ class Hookflow:
         run_id: Union[str, None] = None,
         delay: Delay = None,
         not_before: Union[datetime, None] = None,
+        tags: Given = None,
     ) -> WorkflowRun:
         """:meth:`run` for async tests."""
         self._check(workflow, "arun")
-        return await self._whole(workflow, data, run_id=run_id, delay=delay, not_before=not_before)
+        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
+        return await self._whole(workflow, data, **more)
 
     # --- faults
 
