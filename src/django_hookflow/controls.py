@@ -13,6 +13,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.apps import apps
 
+from django_hookflow import forking
 from django_hookflow.batches import pages
 from django_hookflow.conf import options
 from django_hookflow.core.entries import PAUSABLE, TERMINAL, RunStatus
@@ -212,6 +213,36 @@ class RunControls:
             await sync_to_async(self._runtime.journal.close_thread)()
             await asyncio.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             pause = min(pause * 1.5, LONGEST_POLL)
+
+    def fork(self, run: UUID, from_step: str, *, preview: bool = False) -> Any:
+        """Start a run from this one's outcomes, and wake it once that is committed."""
+        forked = self._fork(run, from_step, preview)
+        if not preview:
+            publish = self._runtime.wakes.publish
+            self._runtime.journal.on_commit(lambda: publish(forked))
+        return forked
+
+    async def afork(self, run: UUID, from_step: str, *, preview: bool = False) -> Any:
+        """:meth:`fork` for async code."""
+        wakes, journal = self._runtime.wakes, self._runtime.journal
+
+        def store() -> tuple[Any, bool]:
+            forked = self._fork(run, from_step, preview)
+            publish = partial(wakes.publish, forked)
+            return forked, not preview and committed_or_defer(journal, publish)
+
+        forked, committed = await sync_to_async(store)()
+        if committed:
+            await wakes.apublish(forked)
+        return forked
+
+    def _fork(self, run: UUID, from_step: str, preview: bool) -> Any:
+        refuse_in_body("forking a run", 'ctx.step.run("...", run.fork, "...")')
+        do = forking.preview if preview else forking.fork
+        try:
+            return do(self._runtime.journal, run, from_step)
+        except forking.NoSuchRun:
+            raise _unknown(run) from None
 
     def many(self, verb: str, runs: Any, **how: Any) -> int:
         """Cancel, pause, resume or retry each; how many it could be done to."""

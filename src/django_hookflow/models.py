@@ -11,9 +11,10 @@ its database would otherwise decide: which characters it takes and what it takes
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import models
 from django.utils import timezone
 
@@ -307,6 +308,36 @@ class WorkflowRun(models.Model):
         """:meth:`retry` for async code."""
         await ports.controls().aretry(self.pk)
 
+    @overload
+    def fork(self, from_step: str, *, preview: Literal[False] = False) -> WorkflowRun: ...
+    @overload
+    def fork(self, from_step: str, *, preview: Literal[True]) -> list[str]: ...
+    @alters
+    def fork(self, from_step: str, *, preview: bool = False) -> WorkflowRun | list[str]:
+        """Start a new run that takes over this one's outcomes up to a step; returns it.
+
+        ``from_step`` is a step's id (``"charge"``: its first occurrence) or one with its number
+        (``"charge#2"``). What was requested before it is taken over, if it has an outcome; it
+        and all else is executed, under idempotency keys of the new run. Data, seed and tags
+        are this run's, and so is ``created_at``, because ``ctx.now()`` begins there. This run
+        is left as it is, whatever its status; cancel it if it is still going.
+
+        ``preview=True`` writes nothing and returns the keys of the known steps that would be
+        executed again. Raises ``ValueError`` for a step that this run has not requested.
+        """
+        forked = ports.controls().fork(self.pk, from_step, preview=preview)
+        return forked if preview else _again(self, forked)
+
+    @overload
+    async def afork(self, from_step: str, *, preview: Literal[False] = False) -> WorkflowRun: ...
+    @overload
+    async def afork(self, from_step: str, *, preview: Literal[True]) -> list[str]: ...
+    @alters
+    async def afork(self, from_step: str, *, preview: bool = False) -> WorkflowRun | list[str]:
+        """:meth:`fork` for async code."""
+        forked = await ports.controls().afork(self.pk, from_step, preview=preview)
+        return forked if preview else await sync_to_async(_again)(self, forked)
+
     @alters
     def send_event(self, name: str, data: Any = None, *, dedup_id: str | None = None) -> None:
         """Put an event into the run's mailbox, for ``ctx.step.wait_for_event`` of that name.
@@ -336,6 +367,12 @@ class WorkflowRun(models.Model):
     async def aget_result(self, timeout: float = 0) -> Any:
         """:meth:`get_result` for async code."""
         return await ports.controls().aget_result(self.pk, timeout=timeout)
+
+
+def _again(run: WorkflowRun, key: UUID) -> WorkflowRun:
+    """Another run, from the database that this one is from."""
+    found: WorkflowRun = WorkflowRun.objects.using(run._state.db).get(pk=key)
+    return found
 
 
 class WorkflowStep(models.Model):

@@ -444,6 +444,25 @@ class NotFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Create a run with the outcomes of another one up to ``from_step``; it is due now.
+
+    Everything that a replay depends on is the source's: workflow, version, data, seed,
+    generation, and ``created_at``, at which the body's clock begins. Its tags are too.
+    """
+
+    source: UUID
+    id: UUID
+    run_id: str
+    from_step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forked:
+    """Done; the new run owes a wake-up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Over:
     """The run is terminal already (or there is none: ``status`` is None)."""
 

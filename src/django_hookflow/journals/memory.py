@@ -15,7 +15,8 @@ from uuid import UUID
 
 from django_hookflow.core import transitions as t
 from django_hookflow.core.entries import Entry, RunStatus
-from django_hookflow.journals import memory_holder, memory_outside
+from django_hookflow.core.forking import UnknownStep
+from django_hookflow.journals import memory_forks, memory_holder, memory_outside
 from django_hookflow.journals.base import CrashPoint, no_crash
 from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun, Tables
 
@@ -158,6 +159,12 @@ class MemoryJournal:
 
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return self._run("cancel", memory_outside.cancel, transition)
+
+    def fork(self, transition: t.Fork) -> Union[t.Forked, UnknownStep, t.Over]:
+        return self._run("fork", memory_forks.fork, transition)
+
+    def entries(self, id: UUID) -> Union[Sequence[Entry], None]:
+        return self._read(memory_forks.entries, id)
 
     def pause(self, transition: t.Pause) -> Union[t.Paused, t.Unchanged]:
         return self._run("pause", memory_outside.pause, transition)
