@@ -68,7 +68,7 @@ def suspend(tx: Transactions, transition: Suspend) -> Union[Suspended, SignalsMo
         return StaysPaused()
     row = tx.read(lambda: read_run(tx.alias, fence.id, datetime.min))
     held = row is not None and row["epoch"] == fence.epoch and row["lease_until"] is not None
-    if row is None or not held or row["status"] not in ACTIVE:
+    if row is None or not held or row["status"] not in OPEN:
         raise Fenced
     return SignalsMoved(seen=row["signals"])
 
@@ -160,8 +160,8 @@ def release(tx: Transactions, transition: Release) -> None:
         return True if _suspended_already(tx, fence) else None
 
     body = partial(_release, tx, fence)
-    if not tx.run("release", body, landed=landed, patience=fence.lease):
-        raise Fenced
+    while not tx.run("release", body, landed=landed, patience=fence.lease):
+        _check_held(tx, fence)
 
 
 def _release(tx: Transactions, fence: Fence) -> bool:
@@ -177,11 +177,23 @@ def finish(tx: Transactions, transition: Finish) -> Union[Finished, StaysPaused]
         return Finished() if ended and row and row["epoch"] == transition.fence.epoch else None
 
     body, patience = partial(_finish, tx, transition), transition.fence.lease
-    if (ended := tx.run("finish", body, landed=landed, patience=patience)) is not None:
-        return ended
-    if tx.run("finish", partial(_leave_paused, tx, transition.fence)):
-        return StaysPaused()
-    raise Fenced
+    while True:
+        if (ended := tx.run("finish", body, landed=landed, patience=patience)) is not None:
+            return ended
+        if tx.run("finish", partial(_leave_paused, tx, transition.fence)):
+            return StaysPaused()
+        _check_held(tx, transition.fence)
+
+
+def _check_held(tx: Transactions, fence: Fence) -> None:
+    """Raise ``Fenced`` unless the fence holds: neither active nor paused was the run only
+    because it was resumed between the two statements that asked.
+    """
+    held = runs(tx.alias).filter(
+        pk=fence.id, epoch=fence.epoch, status__in=OPEN, lease_until__isnull=False
+    )
+    if not tx.read(held.exists):
+        raise Fenced
 
 
 def _finish(tx: Transactions, transition: Finish) -> Union[Finished, None]:
