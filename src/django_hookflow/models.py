@@ -227,6 +227,7 @@ class WorkflowRun(models.Model):
         ordering = ["-id"]  # a uuid7: newest first, and the primary key's own index
         permissions = [
             ("cancel_workflowrun", "Can cancel workflow run"),
+            ("pause_workflowrun", "Can pause and resume workflow run"),
             ("retry_workflowrun", "Can retry workflow run"),
             ("view_payload", "Can view data, results and error messages of workflow runs"),
         ]
