@@ -31,7 +31,7 @@ def test_the_names_of_the_test_kit_are_there():
 
 def test_sync_and_async_methods_of_the_test_kit_take_the_same():
     kit = testing.Hookflow
-    for name in ("run", "trigger", "advance", "drain"):
+    for name in ("run", "trigger", "advance", "drain", "answer"):
         twin = getattr(kit, f"a{name}")
         assert inspect.iscoroutinefunction(twin)
         assert inspect.signature(twin) == inspect.signature(getattr(kit, name))

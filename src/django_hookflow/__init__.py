@@ -6,6 +6,7 @@ Importing this package touches no models.
 """
 
 from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.engine.callbacks import Callback
 from django_hookflow.engine.calls import CallResponse
 from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.engine.place import StepInfo, current_step
@@ -15,6 +16,7 @@ from django_hookflow.workflow import Workflow, workflow
 
 __all__ = [
     "CallResponse",
+    "Callback",
     "HookflowError",
     "RetryAfter",
     "RetryPolicy",

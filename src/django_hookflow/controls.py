@@ -21,6 +21,7 @@ from django_hookflow.core.requests import check_dedup_id, check_event_name
 from django_hookflow.core.showing import show
 from django_hookflow.core.transitions import (
     Cancel,
+    Compensated,
     NotFailed,
     Over,
     Pause,
@@ -57,23 +58,33 @@ class RunControls:
     def cancel(self, run: UUID, *, compensate: bool = True) -> None:
         """End the run; raises ``RunFinished`` if it is over, ``DoesNotExist`` if unknown.
 
-        Nothing is there to compensate in this version, so both values of ``compensate`` end
-        the run at once.
+        At once, unless ``compensate`` and it has steps to undo. Its children end with it.
         """
-        self._cancel(run, compensate=compensate)
+        self._cancelled(run, compensate)
 
-    def _cancel(self, run: UUID, *, compensate: bool) -> bool:
+    def _cancelled(self, run: UUID, compensate: bool = True) -> bool:
+        self._cancel(run, compensate)
+        self._runtime.journal.on_commit(lambda: self._runtime.wakes.cancelled(run))
+        return True
+
+    def _cancel(self, run: UUID, compensate: bool) -> None:
         refuse_in_body("cancelling a run", 'ctx.step.run("...", run.cancel)')
         if not isinstance(compensate, bool):
             raise TypeError(f"compensate is True or False, not {show(compensate)}")
-        answer = self._runtime.journal.cancel(Cancel(id=run))
-        if not isinstance(answer, Over):
-            return True
-        raise _over(run, answer, "cannot be cancelled any more")
+        answer = self._runtime.journal.cancel(Cancel(id=run, compensate=compensate))
+        if isinstance(answer, Over):
+            raise _over(run, answer, "cannot be cancelled any more")
 
     async def acancel(self, run: UUID, *, compensate: bool = True) -> None:
         """:meth:`cancel` for async code."""
-        await sync_to_async(self.cancel)(run, compensate=compensate)
+        wakes, journal = self._runtime.wakes, self._runtime.journal
+
+        def cancel() -> bool:
+            self._cancel(run, compensate)
+            return committed_or_defer(journal, lambda: wakes.cancelled(run))
+
+        if await sync_to_async(cancel)():
+            await wakes.acancelled(run)
 
     def pause(self, run: UUID) -> None:
         """Let the run stand still; one that does so already is left as it is.
@@ -143,6 +154,11 @@ class RunControls:
     def _reopen(self, run: UUID) -> bool:
         refuse_in_body("retrying a run", 'ctx.step.run("...", run.retry)')
         answer = self._runtime.journal.retry(Retry(id=run))
+        if isinstance(answer, Compensated):
+            raise RunCompensated(
+                f"run {run} failed and what it did was undone, so it cannot go on from there; "
+                "start another one: run.fork(...)"
+            )
         if not isinstance(answer, NotFailed):
             return True
         if answer.status is None:
@@ -247,7 +263,7 @@ class RunControls:
     def many(self, verb: str, runs: Any, **how: Any) -> int:
         """Cancel, pause, resume or retry each; how many it could be done to."""
         decide: dict[str, Callable[[UUID], bool]] = {
-            "cancel": partial(self._cancel, **how),
+            "cancel": partial(self._cancelled, **how),
             "pause": self._pause,
             "resume": self._unpause,
             "retry": self._reopen,

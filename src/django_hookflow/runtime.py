@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from django_hookflow.conf import options
+from django_hookflow import tickets
+from django_hookflow.conf import Options, options
+from django_hookflow.core.callbacks import Ticket
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.driver import Driver, Limits
@@ -58,6 +61,7 @@ class Parts:
     wakes: Wakes
     clock: Clock
     observe: Observer
+    now: Callable[[], datetime] = timezone.now
 
 
 class Runtime:
@@ -123,6 +127,18 @@ class Runtime:
         """Renews this process's leases."""
         return LeaseKeeper(self.journal, _lease)
 
+    def now(self) -> datetime:
+        """This process's time, or the virtual one; for what no row is asked about."""
+        return timezone.now() if self._parts is None else self._parts.now()
+
+    def callback_url(self, ticket: Ticket) -> str:
+        """The public URL of a callback."""
+        if self.sends or Options.domain.written()[1] is not None:
+            base = options.webhook_url
+        else:
+            base = f"http://testserver{options.webhook_path}"  # as Django's test client has it
+        return f"{base}callback/{tickets.write(ticket)}/"
+
     @property
     def driver(self) -> Driver:
         """Delivers wake-ups."""
@@ -138,6 +154,7 @@ class Runtime:
             clock=SystemClock() if parts is None else parts.clock,
             observe=log_event if parts is None else parts.observe,
             clients=self._clients,
+            callback_url=self.callback_url,
         )
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
 from django_hookflow.conf import options
-from django_hookflow.core.identifiers import uuid7
+from django_hookflow.core.identifiers import check_run_id, uuid7
 from django_hookflow.core.moments import check_moment
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.showing import show
@@ -29,7 +28,6 @@ from django_hookflow.journals.base import Journal
 
 #: Longer ones would leave the databases' calendar.
 MAX_DELAY = timedelta(days=365 * 1000)
-RUN_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,7 @@ class Startable(Protocol):
 
     workflow_id: str
     version: str
+    timeout: timedelta | None
 
 
 def prepare(workflow: Startable, start: Start, codec: ValueCodec, *, sent: bool = True) -> Trigger:
@@ -101,6 +100,7 @@ def _transition(workflow: Startable, start: Start, codec: ValueCodec) -> Trigger
         delay=delay,
         not_before=not_before,
         tags=check_tags(start.tags),
+        timeout=workflow.timeout,
     )
 
 
@@ -198,12 +198,8 @@ def _checked_moment(not_before: Any) -> datetime | None:
 
 
 def _check_arguments(run_id: Any, delay: timedelta) -> None:
-    if run_id is not None and not isinstance(run_id, str):
-        raise TypeError(f"run_id is a str, not {show(run_id)}")
-    if run_id is not None and not RUN_ID.fullmatch(run_id):
-        raise ValueError(
-            f"run_id has 1 to 128 characters out of letters, digits and ._:@/- ; got {show(run_id)}"
-        )
+    if run_id is not None:
+        check_run_id(run_id)
     if not timedelta(0) <= delay <= MAX_DELAY:
         raise ValueError(f"delay is 0 s to 1000 years; got {show(delay)}, negative or longer")
 

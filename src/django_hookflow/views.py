@@ -57,7 +57,7 @@ async def webhook(request: HttpRequest) -> HttpResponse:
     """Take one delivery of QStash."""
     if request.method != "POST":
         return HttpResponse(status=405, headers={"Allow": "POST"})
-    body = _body(request)
+    body = body_of(request, MAX_BODY_BYTES)
     if body is None:
         return _response(TOO_LARGE)
     refusal = await _refusal(request.headers.get("Upstash-Signature", ""), body)
@@ -75,17 +75,17 @@ webhook.csrf_exempt = True  # type: ignore[attr-defined]
 webhook.login_required = False  # type: ignore[attr-defined]
 
 
-def _body(request: HttpRequest) -> bytes | None:
-    """The raw body, or ``None`` if it is larger than any message of ours."""
+def body_of(request: HttpRequest, most: int) -> bytes | None:
+    """The raw body, or ``None`` if it has more than so many bytes."""
     try:
-        if int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES:
+        if int(request.headers.get("Content-Length") or 0) > most:
             return None
-        body = request.read(MAX_BODY_BYTES + 1)
+        body = request.read(most + 1)
     except (ValueError, RequestDataTooBig):
         return None
     except UnreadablePostError:
         return b""  # the client went away; nobody reads the answer
-    return body if len(body) <= MAX_BODY_BYTES else None
+    return body if len(body) <= most else None
 
 
 async def _refusal(token: str, body: bytes) -> Answer | None:
@@ -112,14 +112,14 @@ async def _answer(body: bytes, *, lasting_loop: bool) -> Answer:
     if isinstance(message, Ping):
         return PONG  # nothing else: it says that deliveries arrive, not that the database is there
     if isinstance(message, SweepOrder):
-        return await _outlive(_sweep(lasting_loop), StopSign(), lasting_loop)
+        return await outlive(_sweep(lasting_loop), StopSign(), lasting_loop)
     assert isinstance(message, Wake)
     await _watch(lasting_loop)
     if shutdown.ending:
         return ENDING
     stop = StopSign()
     deliver = _deliver(message.run, message.number, stop, lasting_loop)
-    return await _outlive(deliver, stop, lasting_loop)
+    return await outlive(deliver, stop, lasting_loop)
 
 
 async def _watch(lasting_loop: bool) -> None:
@@ -143,7 +143,7 @@ async def _sweep(lasting_loop: bool) -> Answer:
     return Answer(status=200, note=f"sent {sent}, still owed {owed}")
 
 
-async def _outlive(work: Coroutine[Any, Any, T], stop: StopSign, lasting_loop: bool) -> T:
+async def outlive(work: Coroutine[Any, Any, T], stop: StopSign, lasting_loop: bool) -> T:
     """Run as a task that a client going away does not cut; it is asked to stop instead."""
     task = _task(work, lasting_loop)
     _running.add(task)

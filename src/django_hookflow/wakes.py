@@ -19,7 +19,13 @@ from asgiref.sync import sync_to_async
 from django_hookflow.conf import options
 from django_hookflow.core.transitions import JournalUnavailable
 from django_hookflow.engine.hops import Hops
-from django_hookflow.engine.publishing import apublish_owed, find_work, publish_owed
+from django_hookflow.engine.publishing import (
+    SWEEP_LIMIT,
+    apublish_owed,
+    cancel_orphans,
+    find_work,
+    publish_owed,
+)
 from django_hookflow.exceptions import TransportError
 from django_hookflow.journals.base import Journal
 from django_hookflow.transports.base import BATCH, Transport
@@ -70,10 +76,29 @@ class Wakes:
         if self._publish(runs) == len(runs) and _turn.take() and time.monotonic() < until:
             self._publish(self._others())
 
-    async def apublish(self, *runs: UUID) -> None:
+    async def apublish(self, *runs: UUID, lasting_loop: bool = True) -> None:
         """:meth:`publish` from async code."""
-        if await self._apublish(runs, lasting_loop=True) == len(runs):
-            await self.share()
+        if await self._apublish(runs, lasting_loop=lasting_loop) == len(runs):
+            await self.share(lasting_loop=lasting_loop)
+
+    def cancelled(self, run: UUID) -> None:
+        """After a cancel: its children are cancelled too, and whoever has to is woken."""
+        self.publish(*self._concerned(run))
+
+    async def acancelled(self, run: UUID) -> None:
+        """:meth:`cancelled` from async code."""
+        await self.apublish(*await sync_to_async(self._concerned)(run))
+
+    def _concerned(self, run: UUID) -> list[UUID]:
+        try:
+            row = self.journal.look(run)
+            children = self.journal.orphans(limit=SWEEP_LIMIT, of=[run])
+            orphaned = cancel_orphans(self.journal, children)
+        except JournalUnavailable as error:
+            logger.warning("the children of run %s are left to the sweeper: %s", run, error)
+            return [run]
+        parents = [] if row is None or row.parent is None else [row.parent]
+        return [run, *parents, *orphaned]
 
     async def share(self, *, lasting_loop: bool = True, delivering: bool = False) -> None:
         """Look after other runs if it is this process's turn.

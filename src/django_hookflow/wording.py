@@ -132,6 +132,8 @@ def _pending(step: WorkflowStep, now: datetime) -> str:
         return f"sleeps in {name}{until}"
     if step.kind == Kind.EVENT:
         return f'waits in {name} for event "{step.event}"{until}'
+    if step.kind == Kind.CALLBACK:
+        return f"waits for an answer to callback {name}{until}"
     if step.attempts and step.wake_at is not None:
         told = f": {cause(step.error)}" if step.error else ""
         again = _when(step.wake_at, now)

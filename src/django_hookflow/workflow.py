@@ -19,7 +19,7 @@ from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.exceptions import WorkflowDefinitionError
 from django_hookflow.registry import MAX_WORKFLOW_ID, registry
 from django_hookflow.runtime import runtime
-from django_hookflow.starts import Start
+from django_hookflow.starts import MAX_DELAY, Start
 
 if TYPE_CHECKING:
     from django_hookflow.models import WorkflowRunQuerySet
@@ -29,6 +29,9 @@ R = TypeVar("R")
 AsyncBody = Callable[[WorkflowContext[Any]], Coroutine[Any, Any, R]]
 SyncBody = Callable[[SyncWorkflowContext[Any]], R]
 
+#: What follows a run that failed: called with a context and the error, ``def`` or ``async def``.
+OnFailure = Callable[[Any, Any], Any]
+
 #: How a run that will never wait longer may be started later: seconds or a ``timedelta``.
 Delay = Union[float, timedelta, None]
 
@@ -37,12 +40,20 @@ class Workflow(Generic[R]):
     """A registered workflow: start it with :meth:`trigger` or :meth:`atrigger`."""
 
     def __init__(
-        self, fn: Callable[[Any], Any], *, workflow_id: str, retry: RetryPolicy | None
+        self,
+        fn: Callable[[Any], Any],
+        *,
+        workflow_id: str,
+        retry: RetryPolicy | None,
+        timeout: timedelta | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self.fn = fn
         self.workflow_id = workflow_id
         self.version = ""
         self.retry = retry
+        self.timeout = timeout
+        self.on_failure = on_failure
         self.is_async = inspect.iscoroutinefunction(fn)
         self.result_hint = hint_of(fn)
         self.__name__ = fn.__name__
@@ -122,7 +133,11 @@ def workflow(fn: AsyncBody[R], /) -> Workflow[R]: ...
 def workflow(fn: SyncBody[R], /) -> Workflow[R]: ...
 @overload
 def workflow(
-    *, workflow_id: str | None = None, retry: RetryPolicy | None = None
+    *,
+    workflow_id: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: Delay = None,
+    on_failure: OnFailure | None = None,
 ) -> Callable[[Callable[[Any], Any]], Workflow[Any]]: ...
 def workflow(
     fn: Callable[[Any], Any] | None = None,
@@ -130,19 +145,28 @@ def workflow(
     *,
     workflow_id: str | None = None,
     retry: RetryPolicy | None = None,
+    timeout: Delay = None,
+    on_failure: OnFailure | None = None,
 ) -> Any:
     """Make a function a workflow, plainly or with options.
 
     ``workflow_id`` (1 to 255 characters) defaults to ``"<module>.<qualname>"`` and must
     outlive renames, because stored runs go on by it. ``retry`` is its steps' default
-    policy. Raises :class:`~django_hookflow.exceptions.WorkflowDefinitionError` at import.
+    policy. ``timeout`` (seconds or a ``timedelta``) is how long a run may take, from when it is
+    due; then it fails. ``on_failure(ctx, error)`` is called as a durable step when a run fails,
+    before its compensations: ``ctx`` has ``run_id``, ``workflow_id``, ``version``, ``data`` and
+    ``log``, ``error`` is ``{"type", "message", "step"}``. Raises
+    :class:`~django_hookflow.exceptions.WorkflowDefinitionError` at import.
     """
+    options = {"retry": retry, "timeout": timeout, "on_failure": on_failure}
     if fn is not None:
-        return _register(fn, workflow_id, retry)
-    return lambda fn: _register(fn, workflow_id, retry)
+        return _register(fn, workflow_id, **options)
+    return lambda fn: _register(fn, workflow_id, **options)
 
 
-def _register(fn: Any, workflow_id: Any, retry: Any) -> Workflow[Any]:
+def _register(
+    fn: Any, workflow_id: Any, *, retry: Any, timeout: Any, on_failure: Any
+) -> Workflow[Any]:
     if not inspect.isfunction(fn):
         raise WorkflowDefinitionError(f"@workflow decorates a def or async def, not {show(fn)}")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
@@ -161,9 +185,33 @@ def _register(fn: Any, workflow_id: Any, retry: Any) -> Workflow[Any]:
             f"workflow_id may hold no NUL and no lone surrogate: {show(name)}"
         )
     _check_colour(fn)
-    made: Workflow[Any] = Workflow(fn, workflow_id=name, retry=retry)
+    if on_failure is not None and not callable(on_failure):
+        raise WorkflowDefinitionError(
+            f"{fn.__qualname__}: on_failure is a function of (ctx, error), not {show(on_failure)}"
+        )
+    made: Workflow[Any] = Workflow(
+        fn,
+        workflow_id=name,
+        retry=retry,
+        timeout=_checked_timeout(fn, timeout),
+        on_failure=on_failure,
+    )
     registry.add(name, made.version, made)
     return made
+
+
+def _checked_timeout(fn: Any, timeout: Any) -> timedelta | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool):
+        in_range = 0 < timeout <= MAX_DELAY.total_seconds()
+        timeout = timedelta(seconds=timeout) if in_range else None
+    if not isinstance(timeout, timedelta) or not timedelta(0) < timeout <= MAX_DELAY:
+        raise WorkflowDefinitionError(
+            f"{fn.__qualname__}: timeout is a number of seconds or a timedelta, more than 0 and at "
+            "most 1000 years"
+        )
+    return timeout
 
 
 def _check_colour(fn: Callable[[Any], Any]) -> None:

@@ -16,7 +16,7 @@ RUN = RunView(
     id=UUID(int=1), run_id="r", workflow_id="w", version="", seed=1, generation=0,
     status=RunStatus.SUSPENDED, epoch=1, lease_until=None, lease_w=0, due_at=NOW, deadline=None,
     wake_n=3, owed_at=None, signals=0, seq=0, deaths=0, blocked="", blocked_n=0, data="{}",
-    failing=False, parent=None, parent_step="", depth=0, state=None, created_at=NOW, now=NOW,
+    error=None, parent=None, parent_step="", depth=0, state=None, created_at=NOW, now=NOW,
 )  # fmt: skip
 LEASED = {"status": RunStatus.RUNNING, "lease_until": NOW + 7.2 * S, "lease_w": 3}
 

@@ -21,7 +21,8 @@ def test_a_member_is_shown_as_the_word_that_is_stored(enum):
 def test_the_stored_words_stay():
     words = [str(member) for enum in (Kind, StepStatus, RunStatus) for member in enum]
     assert " ".join(words) == (
-        "run atomic call sleep event callback child undo on_failure pending completed failed pending running suspended "
+        "run atomic call sleep event callback child undo on_failure "
+        "pending completed failed pending running suspended "
         "cancelling paused completed failed cancelled"
     )
 

@@ -92,6 +92,7 @@ def test_taken_port():
     assert (process.returncode, output) == (2, "")
     assert errors.count("\n") == 1
     assert port in errors
+    assert "choose another port with --port" in errors
 
 
 @pytest.fixture

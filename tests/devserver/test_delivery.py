@@ -189,7 +189,7 @@ def test_nobody_listens(server, client):
     assert [d.status for d in server.deliveries()] == [0, 0]
     error = server.events()[-1].as_json()
     assert error["responseStatus"] == 0
-    assert "ConnectError" in error["error"]
+    assert "ConnectionRefusedError" in error["error"]
 
 
 def test_large_answer_is_cut(server, client, destination):
@@ -371,3 +371,51 @@ def test_server_ends_promptly_with_a_delivery_in_flight(destination):
         server.wait_for(lambda: destination.arrivals)
         started = time.monotonic()
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "body", "problem"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+         b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", 200, b"abc", None),
+        (b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 202 OK\r\nContent-Length: 1\r\n\r\nx",
+         202, b"x", None),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", 200, b"until the end", None),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart", 0, b"", "RemoteProtocolError"),
+        (b"nonsense\r\n\r\n", 0, b"", "RemoteProtocolError"),
+        (b"", 0, b"", "RemoteProtocolError"),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 300_000, 0, b"", "RemoteProtocolError"),
+    ],
+)  # fmt: skip
+def test_answers_of_all_kinds(sent, status, body, problem):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(sent)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with DevServer() as server, sdk_of(server) as sdk:
+            port = listener.getsockname()[1]
+            sdk.message.publish(url=f"http://127.0.0.1:{port}/", retries=0)
+            server.wait_for(server.deliveries)
+            server.wait_for(lambda: finished(server))
+            (delivery,) = server.deliveries()
+            assert delivery.status == status
+            assert (problem or "None") in str(delivery.error)
+            details = server.events()[-1].details
+            assert details["responseBody"].encode() == body
+        thread.join(5)
+
+
+def test_the_name_and_password_of_a_url_are_sent(server, client, destination):
+    url = destination.url.replace("//", "//ada:p%40ss@")
+    client.message.publish(url=url)
+    client.message.publish(url=url, headers={"Authorization": "Bearer own"})
+    server.wait_for(lambda: len(destination.arrivals) == 2)
+    given = {arrival.headers["authorization"] for arrival in destination.arrivals}
+    assert given == {"Basic YWRhOnBAc3M=", "Bearer own"}

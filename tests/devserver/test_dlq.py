@@ -250,10 +250,3 @@ def test_without_the_token_no_dead_letter_is_shown_or_deleted(idle_server):
         for method, path in [("GET", "/v2/dlq"), ("GET", "/v2/dlq/1-0"), ("DELETE", "/v2/dlq/1-0"),
                              ("DELETE", "/v2/dlq?label=x")]:  # fmt: skip
             assert stranger.request(method, path).status_code == 401
-
-
-def test_publishing_them_again_is_not_offered_and_says_so(http, give_up, server):
-    give_up("a")
-    answer = http.post(f"/v2/dlq/retry/{server.dead_letters()[0].id}")
-    assert answer.status_code == 404
-    assert "does not offer" in answer.json()["error"]

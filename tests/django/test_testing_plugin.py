@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "testing.md"
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "howto"
 SETTINGS = """
 SECRET_KEY = "only for this test"
 USE_TZ = True
@@ -86,10 +86,13 @@ def test_loading_the_plugin_needs_no_settings_and_touches_no_models(tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_tests_of_the_docs_pass(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "passing"), [("testing", 5), ("callbacks", 2)])
+def test_the_tests_of_the_docs_pass(tmp_path: Path, page: str, passing: int) -> None:
     pytest.importorskip("pytest_django")
     blocks = re.findall(
-        r"^```python\n# (\S+)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
+        r"^```python\n# (\S+)\n(.*?)^```$",
+        (PAGES / f"{page}.md").read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders" / "__init__.py").touch()
@@ -105,4 +108,4 @@ def test_the_tests_of_the_docs_pass(tmp_path: Path) -> None:
         its_settings=settings,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert f"{passing} passed" in done.stdout

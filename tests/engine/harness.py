@@ -17,16 +17,26 @@ from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
 
+from django_hookflow.core.callbacks import Ticket
 from django_hookflow.core.codec import JSONCodec
 from django_hookflow.core.entries import TERMINAL, RunStatus
 from django_hookflow.core.hints import hint_of
 from django_hookflow.core.messages import Wake, parse_message
 from django_hookflow.core.retry import RetryPolicy
-from django_hookflow.core.transitions import Pause, Resume, Resumed, SendEvent, Signalled, Trigger
+from django_hookflow.core.transitions import (
+    Cancel,
+    Pause,
+    Resume,
+    Resumed,
+    Retry,
+    SendEvent,
+    Signalled,
+    Trigger,
+)
 from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.driver import Answer, Driver, Limits
 from django_hookflow.engine.leases import LeaseKeeper
-from django_hookflow.engine.publishing import publish_owed
+from django_hookflow.engine.publishing import cancel_orphans, publish_owed
 from django_hookflow.engine.scheduler import StopSign
 from django_hookflow.journals.base import no_crash
 from django_hookflow.journals.memory import MemoryJournal
@@ -60,12 +70,30 @@ class SkippingClock:
         waiter.cancel()
 
 
+def url_of(ticket: Ticket) -> str:
+    """The URL of a callback as far as the engine knows it: all of the ticket, unsigned."""
+    facts = (ticket.run.hex, ticket.generation, ticket.key, ticket.expires_at.isoformat())
+    return "/".join(map(str, (*facts, ticket.confirm)))
+
+
 class Function:
     """A workflow as the driver sees it."""
 
-    def __init__(self, fn: Any, retry: RetryPolicy | None = None) -> None:
+    version = ""
+
+    def __init__(
+        self,
+        fn: Any,
+        retry: RetryPolicy | None = None,
+        *,
+        on_failure: Any = None,
+        timeout: timedelta | None = None,
+    ) -> None:
         self.fn = fn
+        self.workflow_id = fn.__qualname__
         self.retry = retry
+        self.on_failure = on_failure
+        self.timeout = timeout
         self.is_async = asyncio.iscoroutinefunction(fn)
         self.result_hint = hint_of(fn)
 
@@ -112,23 +140,56 @@ class World:
             clock=self.clock,
             observe=self.events.append,
             clients=CallClients(),
+            callback_url=url_of,
         )
 
     def make_keeper(self) -> Any:
         return LeaseKeeper(self.journal, lambda: self.limits.lease)
 
-    def trigger(self, fn: Any, data: Any = None, *, run_id: str | None = None, **more: Any) -> Any:
-        name = fn.__qualname__
-        self.workflows[name] = Function(fn, **more)
+    def workflow(self, fn: Any, **more: Any) -> Function:
+        """Register a workflow, to be triggered or invoked."""
+        made = self.workflows[fn.__qualname__] = Function(fn, **more)
+        return made
+
+    def cancel(self, id: Any, *, compensate: bool = True) -> Any:
+        """What ``run.cancel`` does."""
+        answer = self.journal.cancel(Cancel(id=id, compensate=compensate))
+        orphaned = cancel_orphans(self.journal, self.journal.orphans(limit=100, of=[id]))
+        parent = self.journal.look(id).parent
+        for each in (id, *([] if parent is None else [parent]), *orphaned):
+            self.publish(each)
+        return answer
+
+    #: A policy that tries once.
+    once = RetryPolicy(max_attempts=1)
+
+    def retry(self, id: Any) -> Any:
+        """What ``run.retry`` does."""
+        answer = self.journal.retry(Retry(id=id))
+        self.publish(id)
+        return answer
+
+    def trigger(
+        self,
+        fn: Any,
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        delay: timedelta = timedelta(0),
+        **more: Any,
+    ) -> Any:
+        workflow = self.workflow(fn, **more)
         id = uuid.uuid4()
         self.journal.trigger(
             Trigger(
                 id=id,
                 run_id=run_id or str(id),
-                workflow_id=name,
+                workflow_id=workflow.workflow_id,
                 version="",
                 seed=secrets.randbits(60),
                 data=JSONCodec().encode({} if data is None else data),
+                timeout=workflow.timeout,
+                delay=delay,
             )
         )
         self.publish(id)

@@ -126,6 +126,10 @@ class Bench:
     def add_unseen_event(self, id: uuid.UUID, name: str) -> None:
         raise NotImplementedError
 
+    def remove(self, id: uuid.UUID) -> None:
+        """As a person would by hand."""
+        raise NotImplementedError
+
     def everything(self, id: uuid.UUID) -> Any:
         return self.run(id), self.steps(id), self.mail(id)
 
@@ -169,6 +173,9 @@ class MemoryBench(Bench):
     def supersede(self, id: uuid.UUID) -> None:
         rows = self.journal._stored.steps[id]
         rows.update({key: replace(step, superseded=True) for key, step in rows.items()})
+
+    def remove(self, id: uuid.UUID) -> None:
+        self.journal._stored.remove([id])
 
     def add_unseen_event(self, id: uuid.UUID, name: str) -> None:
         """As a sender leaves it that died between its commit and the signal."""
@@ -227,6 +234,9 @@ class OrmBench(Bench):
     def add_unseen_event(self, id: uuid.UUID, name: str) -> None:
         self.send(id, '"lost"', name)
         events(self.alias).filter(workflow_run=id, name=name).update(seen=False)
+
+    def remove(self, id: uuid.UUID) -> None:
+        runs(self.alias).filter(pk=id).delete()
 
     def supersede(self, id: uuid.UUID) -> None:
         steps(self.alias).filter(workflow_run=id).update(superseded=True)

@@ -11,11 +11,16 @@ from django_hookflow.core.entries import Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
     Atomic,
     Attempted,
+    Begin,
     Cancel,
     Claim,
+    Collect,
+    Fail,
+    Fence,
     Finish,
     Fire,
     Fork,
+    Invoke,
     Pause,
     Rearm,
     Receive,
@@ -47,6 +52,7 @@ pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 TRANSITIONS = list(dict.fromkeys(point.partition(":")[0] for point in CRASH_POINTS))
 PREPARED = UUID("01890000-0000-7000-8000-000000000001")
+CHILD = UUID("01890000-0000-7000-8000-000000000002")
 
 
 def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
@@ -81,6 +87,9 @@ def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
     if name == "receive":
         bench.send(id, "1")
     wait = entry("a", Kind.EVENT, event="paid")
+    if name == "collect":
+        journal.commit(invoke(id, fence))
+        journal.cancel(Cancel(id=CHILD))
     if name == "retry":
         bench.record(fence, "a", status=StepStatus.FAILED, value=None, error=LATE)
         error = replace(LATE, uncaught=("a#1",))
@@ -98,6 +107,10 @@ def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
             Atomic(fence=fence, entry=outcome("a", Kind.ATOMIC), work=lambda: "1"),
         ),
         "fire": (journal.commit, Fire(fence=fence, entry=sleep("a", START))),
+        "begin": (journal.commit, Begin(fence=fence, entry=entry("a", undo="u"))),
+        "invoke": (journal.commit, invoke(id, fence)),
+        "collect": (journal.commit, Collect(fence=fence, entry=entry("c", Kind.CHILD))),
+        "fail": (journal.fail, Fail(fence=fence, error=LATE)),
         "receive": (journal.commit, Receive(fence=fence, entry=wait, timeout_error=LATE)),
         "suspend": (
             journal.suspend,
@@ -115,6 +128,12 @@ def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
     }
     apply, transition = parts[name]
     return id, lambda: apply(transition)
+
+
+def invoke(parent: UUID, fence: Fence) -> Invoke:
+    facts = {"workflow_id": "w", "version": "", "seed": 1, "data": "1", "depth": 1}
+    child = Trigger(id=CHILD, run_id="child", parent=parent, parent_step="c#1", **facts)
+    return Invoke(fence=fence, entry=entry("c", Kind.CHILD), child=child, conflict=LATE)
 
 
 def state(bench: Bench, id: UUID) -> Any:

@@ -120,7 +120,7 @@ def test_event_with_the_same_dedup_id_counts_once(bench: Bench) -> None:
     id, other = bench.suspended("event:paid"), bench.suspended("event:paid")
     assert bench.send(id, "1", dedup_id="k") == Signalled(owed=True)
     before = bench.everything(id)
-    assert bench.send(id, "2", dedup_id="k") == Signalled(owed=False)
+    assert bench.send(id, "2", dedup_id="k") == Signalled(owed=False, stored=False)
     assert bench.everything(id) == before
     assert bench.send(id, "3", dedup_id="K") == Signalled(owed=True)
     assert bench.send(other, "4", dedup_id="k") == Signalled(owed=True)

@@ -9,6 +9,7 @@ from django.test import TestCase
 from typing_extensions import assert_type
 
 from django_hookflow import (
+    Callback,
     CallResponse,
     RetryPolicy,
     Start,
@@ -38,6 +39,11 @@ def process(ctx: SyncWorkflowContext[dict[str, str]]) -> str:
     assert_type(ctx.step.atomic("book", price, "a"), int)
     assert_type(ctx.step.call("get", "https://example.com"), CallResponse)
     ctx.step.sleep("nap", timedelta(days=1))
+    cb = ctx.step.callback("approve", expires=timedelta(days=2), confirm="Sure?")
+    assert_type(cb, Callback)
+    assert_type(ctx.step.run("price", price, cb.url), int)
+    assert_type(cb.expires_at, datetime)
+    ctx.step.wait_for_callback(cb, timeout=60)
     return "done"
 
 
@@ -48,6 +54,9 @@ async def aprocess(ctx: WorkflowContext[Any]) -> str:
     except StepFailed as error:
         assert_type(error.is_a(ValueError), bool)
     assert_type(await ctx.step.run("ship", ship, "a"), dict[str, str])
+    cb = await ctx.step.callback("approve")
+    await ctx.step.wait_for_callback(cb)
+    await ctx.step.wait_for_callback("approve")  # type: ignore[arg-type]  # a Callback is asked for
     await ctx.step.run("price", price, 5)  # type: ignore[call-overload]  # a str is asked for
     return "done"
 
@@ -69,6 +78,7 @@ def driven(hookflow: Hookflow) -> None:
     assert_type(hookflow.drain(), int)
     assert_type(hookflow.now, datetime)
     assert_type(hookflow.errors, list[BaseException])
+    assert_type(hookflow.answer("https://example.com/hookflow/callback/x/", {"ok": True}), None)
     hookflow.crash_after("price")
     hookflow.crash_before_record("price#2")
     hookflow.duplicate_deliveries()

@@ -67,11 +67,11 @@ class Replay:
         """Number the request and say what is known of it."""
         self._requested[request.step_id] += 1
         occurrence = self._requested[request.step_id]
-        key = step_key(request.step_id, occurrence)
+        key = request.key or step_key(request.step_id, occurrence)
         self._asked[key] = request
         entry = self._entries.get(key)
         reason = "" if entry is None else self._difference(entry, request)
-        if occurrence == 2 and not reason:
+        if occurrence == 2 and not request.key and not reason:
             reason = self._first_differs(request.step_id)
         if reason:
             self._mismatch = self._mismatch or Mismatch(reason=reason)
@@ -161,7 +161,7 @@ class Replay:
         if expected != got:
             return f"step {entry.key!r}: expected {expected}, got {got}"
         repeated = max(self._recorded_occurrences[entry.step_id], self._requested[entry.step_id])
-        if repeated > 1 and entry.args_sha != request.args_sha:
+        if (repeated > 1 or request.exact) and entry.args_sha != request.args_sha:
             return self._other_arguments(entry)
         return ""
 

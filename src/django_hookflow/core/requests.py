@@ -15,13 +15,17 @@ class Request:
     """One request of the workflow's code.
 
     ``call`` is the qualified name of what would be called (empty for a wait), ``args_sha``
-    a digest of its arguments: both are compared with the journal on replay.
+    a digest of its arguments: both are compared with the journal on replay. ``exact`` compares
+    the arguments even where the step id does not repeat: the items of a map are told apart by
+    their place. ``key`` is that of a step that no workflow asks for, which is not numbered.
     """
 
     step_id: str
     kind: Kind
     call: str = ""
     args_sha: str = ""
+    exact: bool = False
+    key: str = ""
 
 
 def check_step_id(step_id: object) -> str:
@@ -45,11 +49,16 @@ def check_state_key(key: object) -> str:
 
 
 def _check_name(what: str, name: object) -> str:
+    return check_text(what, name, MAX_STEP_ID)
+
+
+def check_text(what: str, name: object, most: int) -> str:
+    """The same for any text of 1 to ``most`` characters."""
     if not isinstance(name, str):
-        raise TypeError(f"{what} is a str of 1 to {MAX_STEP_ID} characters, not {show(name)}")
-    if not 1 <= len(name) <= MAX_STEP_ID:
+        raise TypeError(f"{what} is a str of 1 to {most} characters, not {show(name)}")
+    if not 1 <= len(name) <= most:
         raise ValueError(
-            f"{what} has 1 to {MAX_STEP_ID} characters; this one has {len(name)}: {name[:40]!r}"
+            f"{what} has 1 to {most} characters; this one has {len(name)}: {name[:40]!r}"
         )
     if "\x00" in name or has_surrogate(name):
         raise ValueError(f"{what} may hold no NUL and no lone surrogate: {show(name)}")

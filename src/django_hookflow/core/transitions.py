@@ -28,6 +28,10 @@ class Fenced(Exception):
     """The run has another holder, or was ended or taken away; nothing was written."""
 
 
+class Stopped(Fenced):
+    """The run is being cancelled: what executes is recorded, but nothing more begins."""
+
+
 class JournalUnavailable(Exception):
     """The database could not be reached, or kept refusing; nothing is known to be written."""
 
@@ -71,19 +75,25 @@ class RunView:
     blocked: str
     blocked_n: int
     data: str
-    failing: bool
+    error: ErrorRecord | None
     parent: UUID | None
     parent_step: str
     depth: int
     state: str | None
     created_at: datetime
     now: datetime
+    started_at: datetime | None = None
     state_n: int = 0
 
     @property
     def leased(self) -> bool:
         """Whether a live holder has it."""
         return self.lease_until is not None and self.lease_until >= self.now
+
+    @property
+    def failing(self) -> bool:
+        """Whether its body has failed: what goes on is ``on_failure`` and the compensations."""
+        return self.error is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +131,9 @@ class Trigger:
     not_before: datetime | None = None
     timeout: timedelta | None = None
     tags: Tags = ()
+    parent: UUID | None = None
+    parent_step: str = ""
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +268,37 @@ class Receive:
     source: str = EVENT
 
 
-Commit = Union[Record, Attempted, Atomic, Fire, Receive]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Write a step's row before it executes: how to undo it has to outlive the process."""
+
+    fence: Fence
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoke:
+    """Write the row of a wait for a child, and the child itself, which owes a wake-up.
+
+    A run of ``child.run_id`` that this very step has started is that child. Any other one of
+    that name is recorded as the step's failure, ``conflict``.
+    """
+
+    fence: Fence
+    entry: Entry
+    child: Trigger
+    conflict: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collect:
+    """Give a wait the end of its child, ``entry.child``; :class:`NotYet` while it goes on."""
+
+    fence: Fence
+    entry: Entry
+
+
+Commit = Union[Record, Attempted, Atomic, Fire, Receive, Begin, Invoke, Collect]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,9 +350,13 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalsMoved:
-    """Something arrived since "seen": look again, then suspend with the new ``seen``."""
+    """Something arrived since "seen": look again, then suspend with the new ``seen``.
+
+    If ``cancelling``, that is what arrived: nothing more begins, and the run is due at once.
+    """
 
     seen: int
+    cancelling: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +369,19 @@ class Release:
     """Infrastructure failed in the body: give the run back as due now, owing no wake-up."""
 
     fence: Fence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail:
+    """The body has failed and something has to follow that: it is not run again."""
+
+    fence: Fence
+    error: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """Done; the holder goes on with what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,6 +417,8 @@ class SendEvent:
     """Put an event into the run's mailbox inside the caller's transaction, then signal.
 
     ``source`` keeps apart what senders name (``event``) and what comes to a callback's URL.
+    ``generation`` is given for an answer: it is stored only while the run is in that pass and
+    no wait for ``name`` has ended, by an answer or by its timeout.
     """
 
     id: UUID
@@ -364,6 +426,7 @@ class SendEvent:
     payload: str
     dedup_id: str | None = None
     source: str = EVENT
+    generation: int | None = None
 
     @property
     def wait(self) -> str:
@@ -373,21 +436,35 @@ class SendEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signalled:
-    """``owed`` tells that the run has to be woken."""
+    """``owed`` tells that the run has to be woken; ``stored`` that it is new to the mailbox.
+
+    Not stored is an event whose ``dedup_id`` was there, and an answer that came too late.
+    Outside of a caller's transaction it is certain: of two at once one is told so.
+    """
 
     owed: bool
+    stored: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """End an active or paused run at once; a holder is fenced at its next commit."""
+    """End an active or paused run.
+
+    At once, and a holder is fenced at its next commit; unless ``compensate`` and a step of it
+    has to be undone: then the run is cancelling. Its holder may still record what executes (a
+    fence would let that take effect behind the back of its compensation) and is told so; if
+    there is none, the run is due now and owes a wake-up.
+    """
 
     id: UUID
+    compensate: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
-    """Done."""
+    """Done; ``owed`` tells that a wake-up is, for the compensations."""
+
+    owed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -437,6 +514,11 @@ class Retried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compensated:
+    """A compensation was recorded: what the run did is undone, and it cannot go on from there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotFailed:
     """Only a failed run is retried; ``status`` is what it is (``None``: there is no such run)."""
 
@@ -448,13 +530,15 @@ class Fork:
     """Create a run with the outcomes of another one up to ``from_step``; it is due now.
 
     Everything that a replay depends on is the source's: workflow, version, data, seed,
-    generation, and ``created_at``, at which the body's clock begins. Its tags are too.
+    generation, and if outcomes are kept ``started_at``, at which the body's clock begins. Its
+    tags are too.
     """
 
     source: UUID
     id: UUID
     run_id: str
     from_step: str
+    timeout: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,12 +14,14 @@ try:
     from django_hookflow.devserver.server import bind, serve, url_of
     from django_hookflow.devserver.service import Service
 except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "httpx"):
+    needed = ("starlette", "uvicorn", "httpx", "h11", "cronsim")
+    if (error.name or "").partition(".")[0] not in needed:
         raise
-    sys.stderr.write("The development server needs the packages starlette, uvicorn and httpx: "
-                     f"{error}\n")  # fmt: skip
+    packages = ", ".join(needed)
+    sys.stderr.write(f"The development server needs the packages {packages}: {error}\n")
     raise SystemExit(2) from None
 
+from django_hookflow.devserver.addresses import is_loopback
 from django_hookflow.devserver.config import (
     DEFAULT_CURRENT_KEY,
     DEFAULT_NEXT_KEY,
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except ValueError as error:
         return _complain(str(error))
-    if config.is_public and not _is_loopback(options.host):
+    if config.is_public and not is_loopback(options.host):
         return _complain(
             f"refusing to listen on {options.host} with the public default token or keys: "
             "set --token, --signing-key and --next-signing-key"
@@ -60,7 +62,7 @@ def _run(config: Config, host: str, port: int) -> int:
     try:
         listener = bind(host, port)
     except OSError as error:
-        return _complain(f"cannot listen on {host} port {port}: {error.strerror or error}")
+        return _complain(_no_socket(host, port, error))
     url = url_of(listener)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     for noisy in ("uvicorn", "uvicorn.error", "httpx", "httpcore"):
@@ -79,6 +81,16 @@ def _run(config: Config, host: str, port: int) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         serve(service, listener, announce)
     return 0
+
+
+def _no_socket(host: str, port: int, error: OSError) -> str:
+    text = f"cannot listen on {host} port {port}: {error.strerror or error}"
+    if error.errno == errno.EADDRINUSE:
+        text += (
+            ". Another process has the port, perhaps another devserver: end that one, "
+            "or choose another port with --port (0 takes a free one)"
+        )
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,8 +126,8 @@ def _parser() -> argparse.ArgumentParser:
         "--db",
         type=Path,
         metavar="FILE",
-        help="keep messages, log and dead letters in an SQLite file, also when the server is "
-        "killed; without it they are in memory",
+        help="keep everything in an SQLite file, also when the server is killed; "
+        "without it, it is in memory",
     )
     add("--max-body", type=int, default=1_048_576, metavar="BYTES",
         help="largest message (default: %(default)s)")  # fmt: skip
@@ -133,15 +145,6 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port number")
     return int(text)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _complain(text: str) -> int:

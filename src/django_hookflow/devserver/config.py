@@ -66,7 +66,7 @@ class Config:
     max_body: int = 1_048_576
     max_timeout: float = 900.0
     concurrency: int = 100
-    max_waiting: int = 50_000
+    max_waiting: int = 200_000
     max_stored: int = 268_435_456
     keep_finished: int = 5_000
     keep_seconds: float = 600.0

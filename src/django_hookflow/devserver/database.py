@@ -17,7 +17,7 @@ __all__ = ["open_database"]
 # In the header of the file: whose it is ("hkfq") and what stands in it. A change of the tables
 # below is a new number.
 APPLICATION = 0x686B_6671
-SCHEMA = 1
+SCHEMA = 2
 
 # Seconds: a server that was told to end may need a moment for it, and its successor waits.
 _PATIENCE = 2.0
@@ -46,6 +46,10 @@ CREATE TABLE dead_letter (
     id TEXT PRIMARY KEY, milliseconds INTEGER NOT NULL, number INTEGER NOT NULL,
     message_id TEXT NOT NULL, spec TEXT NOT NULL, body BLOB NOT NULL, status INTEGER NOT NULL,
     headers TEXT NOT NULL, answer BLOB NOT NULL, error TEXT NOT NULL
+);
+CREATE TABLE record (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
+    UNIQUE (kind, name)
 );
 """
 

@@ -54,8 +54,8 @@ class DeadLetter:
 
     @property
     def size(self) -> int:
-        """The bytes of both bodies."""
-        return len(self.message.spec.body) + len(self.answer.body)
+        """The bytes that it keeps alive."""
+        return self.message.spec.size + len(self.answer.body)
 
     def as_json(self) -> dict[str, Any]:
         """An item of ``GET /v2/dlq``: the message object and what its destination answered."""

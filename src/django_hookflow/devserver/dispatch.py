@@ -1,188 +1,267 @@
 """When which message is delivered: due times, attempts, back-off, cancelling.
 
+Longer than other modules: the life of a message is told in one place.
+
 All methods run on the server's event loop; the only concurrency is between awaits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import itertools
 import logging
-import time
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 
 from django_hookflow.core.durations import default_backoff, retry_after
+from django_hookflow.devserver.attempts import Delivery, answer_details, last_answer, report
+from django_hookflow.devserver.attempts import planned as planned_outcome
+from django_hookflow.devserver.clock import Clock, VirtualClock
 from django_hookflow.devserver.config import Config
-from django_hookflow.devserver.dead_letters import Answer
-from django_hookflow.devserver.delivery import Courier, Outcome
+from django_hookflow.devserver.dead_letters import DeadLetter
+from django_hookflow.devserver.delivery import Courier, Outcome, Parcel
 from django_hookflow.devserver.events import State
-from django_hookflow.devserver.messages import Message, Phase, header_lists
+from django_hookflow.devserver.faults import Faults
+from django_hookflow.devserver.gates import Gates
+from django_hookflow.devserver.messages import Message, Phase
 from django_hookflow.devserver.recent import Recent
+from django_hookflow.devserver.runs import Runs
 from django_hookflow.devserver.store import Store, StoreError
 
-__all__ = ["Delivery", "Dispatcher"]
+__all__ = ["Dispatcher", "Followers"]
 
 logger = logging.getLogger("django_hookflow.devserver")
 
-# The wall clock may be set while we sleep, so look again at least this often (seconds).
-_LONGEST_SLEEP = 30.0
 
+class Followers(Protocol):
+    """What else happens after an attempt."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One finished attempt; instants in Unix seconds, ``status`` 0 if there was no answer.
+    def attempted(
+        self, message: Message, outcome: Outcome, letter: DeadLetter | None
+    ) -> Iterable[Message]:
+        """An attempt ended, perhaps with the message as a dead letter; messages that tell of it."""
 
-    ``retried`` is what the destination was told, ``is_duplicate`` marks the second of two
-    deliveries that a test asked for.
-    """
+    def over(self, message: Message, state: State) -> None:
+        """The message came into its last state."""
 
-    message_id: str
-    url: str
-    method: str
-    retried: int
-    started_at: float
-    finished_at: float
-    body_size: int
-    status: int
-    error: str | None
-    is_duplicate: bool
+    def due(self, now: float) -> Iterable[Message]:
+        """Messages that come into being because of the time."""
+
+    @property
+    def next_instant(self) -> float | None:
+        """When ``due`` may have something to say."""
 
 
 class Dispatcher:
-    """Delivers what is due, a bounded number at a time."""
+    """Delivers what is due and may start, a bounded number at a time."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, clock: Clock, *, gates: Gates, runs: Runs,
+                 faults: Faults, followers: Followers) -> None:  # fmt: skip
         self._config = config
         self._store = store
+        self._clock = clock
+        self._gates = gates
+        self._runs = runs
+        self._faults = faults
+        self._followers = followers
         self._told = ""
         self._courier: Courier | None = None
         self._due: list[tuple[float, int, Message]] = []
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
-        self._slots = asyncio.Semaphore(config.concurrency)
+        self._idle = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.in_flight = 0
         self.deliveries: Recent[Delivery] = Recent(items=20_000, size=0)
 
     async def start(self, courier: Courier) -> None:
         """Begin to deliver through ``courier``, first what the store has from before."""
         self._courier = courier
         for message in self._store.unfinished():
+            self._gates.restore(message)
             self.schedule(message, message.due)
         self._spawn(self._run())
 
     async def stop(self) -> None:
         """Cut off all deliveries in flight; their messages are not touched any more."""
+        # Without a courier nothing new begins while the deliveries end.
+        self._courier = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._courier is not None:
-            await self._courier.close()
 
     def schedule(self, message: Message, due: float) -> None:
         """Deliver ``message`` at Unix time ``due`` or as soon after as possible."""
         message.due = due
+        if not self._due or due < self._due[0][0]:
+            self._changed.set()
         heapq.heappush(self._due, (due, next(self._numbers), message))
-        self._changed.set()
 
     def cancel(self, message: Message) -> None:
         """Deliver no more; an attempt in flight is not cut off, and may still succeed."""
         message.cancel_requested = True
         self._store.save(message)
-        self._store.log(message, State.CANCEL_REQUESTED, time.time())
+        self._store.log(message, State.CANCEL_REQUESTED, self._clock.now())
+        if self._gates.withdraw(message):
+            self._finish(message, State.CANCELED)
+
+    def turn(self) -> None:
+        """Begin all that can begin now; what was published before is on its way afterwards."""
+        if self._courier is None:
+            return
+        now = self._clock.now()
+        made = list(self._followers.due(now))
+        for message in made:
+            self.schedule(message, message.due)
+        while self._due and self._due[0][0] <= now:
+            self._arrive(heapq.heappop(self._due)[2], now)
+        self._gates.begin_periods(now)
+        while self._gates.ready and self.in_flight < self._config.concurrency:
+            self.in_flight += 1
+            self._spawn(self._deliver(self._gates.ready.popleft()))
+        if made:
+            self._commit()
+
+    @property
+    def next_instant(self) -> float | None:
+        """When something may have to be begun that cannot be begun now."""
+        due = self._due[0][0] if self._due else None
+        instants = (due, self._gates.next_instant, self._followers.next_instant)
+        return min((one for one in instants if one is not None), default=None)
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way."""
+        self.turn()
+        while self.in_flight or self._gates.ready:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def advance(self, clock: VirtualClock, seconds: float) -> None:
+        """Let time pass: whatever is due on the way happens at its time, and is waited for."""
+        target = clock.now() + seconds
+        await self.settle()
+        while (instant := self.next_instant) is not None and instant <= target:
+            clock.set(instant)
+            await self.settle()
+        clock.set(target)
+        await self.settle()
 
     async def _run(self) -> None:
         while True:
-            await self._slots.acquire()
-            try:
-                message = await self._next_due()
-            except BaseException:
-                self._slots.release()
-                raise
-            if message.cancel_requested:
-                self._slots.release()
-                self._finish(message, State.CANCELED)
-                self._commit()
-            else:
-                self._spawn(self._deliver(message))
-
-    async def _next_due(self) -> Message:
-        while not self._due or self._due[0][0] > time.time():
             self._changed.clear()
-            seconds = _LONGEST_SLEEP
-            if self._due:
-                seconds = min(seconds, max(0.001, self._due[0][0] - time.time()))
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), seconds)
-        return heapq.heappop(self._due)[2]
+            self.turn()
+            await self._clock.until(self.next_instant, self._changed)
+
+    def _arrive(self, message: Message, now: float) -> None:
+        if message.phase is Phase.FINISHED:
+            return
+        if message.cancel_requested:
+            self._finish(message, State.CANCELED)
+            self._commit()
+            return
+        self._gates.arrive(message, now)
 
     async def _deliver(self, message: Message) -> None:
         try:
-            message.phase = Phase.ACTIVE
-            self._store.log(message, State.ACTIVE, time.time())
-            self._commit()
-            if message.duplicate:
-                message.duplicate = False
-                self._spawn(self._deliver_again(message))
-            self._settle(message, await self._attempt(message))
-            self._commit()
+            await self._deliver_once(message)
         finally:
-            self._slots.release()
+            self.in_flight -= 1
+            self._gates.attempted(message, self._clock.now())
+            self.turn()
+            if not self.in_flight:
+                self._idle.set()
+
+    async def _deliver_once(self, message: Message) -> None:
+        if self._runs.is_over(message):
+            self._finish(message, State.CANCELED)
+            self._commit()
+            return
+        message.phase = Phase.ACTIVE
+        self._runs.take_step(message)
+        self._store.log(message, State.ACTIVE, self._clock.now())
+        self._commit()
+        if message.duplicate:
+            message.duplicate = False
+            self.in_flight += 1
+            self._spawn(self._deliver_again(message))
+        self._settle(message, await self._attempt(message))
+        self._commit()
 
     async def _deliver_again(self, message: Message) -> None:
         # Its answer decides nothing, as with QStash's own duplicates.
-        await self._attempt(message, is_duplicate=True)
+        try:
+            await self._attempt(message, is_duplicate=True)
+        finally:
+            self.in_flight -= 1
+            self._idle.set()
 
     async def _attempt(self, message: Message, *, is_duplicate: bool = False) -> Outcome:
         assert self._courier is not None
-        started, retried, spec = time.time(), message.retried, message.spec
-        outcome = await self._courier.attempt(message)
+        started, retried, spec = self._clock.now(), message.retried, message.spec
+        body, headers = self._runs.payload(message)
+        planned = self._faults.take_answer()
+        outcome = (
+            await self._courier.attempt(message, Parcel(body=body, headers=headers))
+            if planned is None
+            else planned_outcome(planned)
+        )
         delivery = Delivery(
             message_id=message.id,
             url=spec.url,
             method=spec.method,
             retried=retried,
             started_at=started,
-            finished_at=time.time(),
-            body_size=len(spec.body),
+            finished_at=self._clock.now(),
+            body_size=len(body),
             status=outcome.status,
             error=outcome.error,
             is_duplicate=is_duplicate,
         )
         self.deliveries.append(delivery)
-        _report(delivery)
+        report(delivery)
         return outcome
 
     def _settle(self, message: Message, outcome: Outcome) -> None:
         """What follows from an attempt's outcome: done, failed, or another attempt."""
+        details = answer_details(outcome)
         if outcome.is_delivered:
-            self._finish(message, State.DELIVERED, **_answer_details(outcome))
+            self._follow(message, outcome, None)
+            self._finish(message, State.DELIVERED, **details)
             return
-        self._store.log(message, State.ERROR, time.time(), **_answer_details(outcome))
+        self._store.log(message, State.ERROR, self._clock.now(), **details)
         if outcome.is_final or message.retried >= message.spec.retries:
-            self._finish(message, State.FAILED, **_answer_details(outcome))
-            self._bury(message, outcome)
+            self._follow(message, outcome, self._bury(message, outcome))
+            self._runs.fail(message)
+            self._finish(message, State.FAILED, **details)
             return
-        due = time.time() + self._pause(message, outcome)
+        self._follow(message, outcome, None)
+        due = self._clock.now() + self._pause(message, outcome)
         message.phase = Phase.WAITING
         message.retried += 1
         if not message.cancel_requested:
-            self._store.log(message, State.RETRY, time.time(), nextDeliveryTime=int(due * 1000))
+            self._store.log(message, State.RETRY, self._clock.now(),
+                            nextDeliveryTime=int(due * 1000))  # fmt: skip
         self.schedule(message, due)
         self._store.save(message)
 
-    def _bury(self, message: Message, outcome: Outcome) -> None:
-        letter = self._store.bury(message, _answer(outcome), time.time())
+    def _follow(self, message: Message, outcome: Outcome, letter: DeadLetter | None) -> None:
+        for callback in self._followers.attempted(message, outcome, letter):
+            self._gates.expect(callback)
+            self.schedule(callback, callback.due)
+
+    def _bury(self, message: Message, outcome: Outcome) -> DeadLetter:
+        letter = self._store.bury(message, last_answer(outcome), self._clock.now())
         told = "%s is a dead letter now, after attempt %d: GET /v2/dlq/%s shows it"
         logger.warning(told, message.id, message.retried + 1, letter.id)
+        return letter
 
     def _pause(self, message: Message, outcome: Outcome) -> float:
         """Seconds until the next attempt: what the answer asks for, the message, or the default."""
-        asked = retry_after(outcome.headers, datetime.now(timezone.utc))
+        asked = retry_after(
+            outcome.headers, datetime.fromtimestamp(self._clock.now(), timezone.utc)
+        )
         if asked is not None:
             # As it is: a destination that says when it can be asked again means its own clock.
             return asked
@@ -191,9 +270,11 @@ class Dispatcher:
         return default_backoff(message.retried + 1) / self._config.time_scale
 
     def _finish(self, message: Message, state: State, **details: Any) -> None:
-        now = time.time()
+        now = self._clock.now()
         self._store.log(message, state, now, **details)
         self._store.finish(message, now)
+        self._followers.over(message, state)
+        self._gates.over(message, now)
 
     def _commit(self) -> None:
         try:
@@ -216,34 +297,3 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("the dispatcher failed", exc_info=task.exception())
-
-
-def _answer_details(outcome: Outcome) -> dict[str, Any]:
-    details: dict[str, Any] = {
-        "responseStatus": outcome.status,
-        "responseHeader": header_lists(outcome.headers.multi_items()),
-        "responseBody": outcome.body.decode("utf-8", "replace"),
-    }
-    return details if outcome.error is None else {**details, "error": outcome.error}
-
-
-def _answer(outcome: Outcome) -> Answer:
-    return Answer(
-        status=outcome.status,
-        headers=header_lists(outcome.headers.multi_items()),
-        body=outcome.body,
-        error=outcome.error,
-    )
-
-
-def _report(delivery: Delivery) -> None:
-    logger.log(
-        logging.WARNING if delivery.error else logging.INFO,
-        "%s %s %s retried=%d: %s",
-        delivery.message_id,
-        delivery.method,
-        delivery.url,
-        delivery.retried,
-        # Answers can put anything into an error's text, line breaks included.
-        repr(delivery.error) if delivery.error else delivery.status,
-    )

@@ -65,7 +65,7 @@ class EventLog:
     def add(self, message: Message, state: State, at: float, **details: Any) -> Event:
         """Log that ``message`` came into ``state`` at Unix time ``at`` (seconds)."""
         facts = message.facts()
-        body = message.spec.body
+        body = message.spec.shown_body()
         if body and len(body) <= _LARGEST_BODY:
             facts["body"] = base64.b64encode(body).decode()
         event = Event(number=self._number + 1, time=int(at * 1000), state=state, facts=facts,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Faults", "PublishFault"]
+__all__ = ["Faults", "PlannedAnswer", "PublishFault"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,15 @@ class PublishFault:
     accepted: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedAnswer:
+    """What an attempt gets instead of being made; ``status`` 0 is a broken connection."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Faults:
     """Counters of faults to come; set by any thread, used up by the server."""
 
@@ -25,6 +35,7 @@ class Faults:
         self._drops = 0
         self._duplicates = 0
         self._publishes: deque[PublishFault] = deque()
+        self._answers: deque[PlannedAnswer] = deque()
 
     def drop(self, count: int) -> None:
         """Never deliver the next ``count`` accepted messages."""
@@ -40,6 +51,16 @@ class Faults:
         """Answer the next ``count`` publish or batch requests with an error."""
         with self._lock:
             self._publishes.extend([fault] * count)
+
+    def answer(self, count: int, answer: PlannedAnswer) -> None:
+        """Give the next ``count`` attempts this answer, and leave their destination alone."""
+        with self._lock:
+            self._answers.extend([answer] * count)
+
+    def take_answer(self) -> PlannedAnswer | None:
+        """What this attempt gets, if it is not to be made."""
+        with self._lock:
+            return self._answers.popleft() if self._answers else None
 
     def take_drop(self) -> bool:
         """Whether this message is to be lost."""

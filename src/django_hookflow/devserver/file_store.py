@@ -73,6 +73,8 @@ class FileStore(MemoryStore):
             rows.write_event(connection, event)
         for dlq_id in self._changes.dead_letters:
             rows.write_dead_letter(connection, dlq_id, self.dead_letters.get(dlq_id))
+        for (kind, name), value in self.unwritten_records().items():
+            rows.write_record(connection, kind, name, value)
         # As the log in memory forgets, so does the one in the file.
         if self.events.oldest != self._oldest_event:
             rows.delete_events_before(connection, self.events.oldest)
@@ -90,3 +92,5 @@ class FileStore(MemoryStore):
             self.events.restore(event)
         for letter in rows.read_dead_letters(connection):
             self.dead_letters.restore(letter)
+        for kind, name, value in rows.read_records(connection):
+            self._records.setdefault(kind, {})[name] = value

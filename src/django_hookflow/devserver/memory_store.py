@@ -7,7 +7,7 @@ What changed since the last commit is noted, because the store in a file is this
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ class Changes:
     messages: dict[str, None] = field(default_factory=dict)
     deduplication_ids: dict[str, None] = field(default_factory=dict)
     dead_letters: dict[str, None] = field(default_factory=dict)
+    records: dict[tuple[str, str], None] = field(default_factory=dict)
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=MOST_EVENTS))
 
 
@@ -46,6 +47,7 @@ class MemoryStore:
         # Insertion order is expiry order, because the window is the same for all.
         self._seen: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._stored = 0
+        self._records: dict[str, dict[str, Mapping[str, Any]]] = {}
         self._changes = Changes()
 
     def open(self, now: float) -> None:
@@ -63,7 +65,7 @@ class MemoryStore:
         self._forget_old(now)
         if spec.deduplication_id is not None and spec.deduplication_id in self._seen:
             return None, self._seen[spec.deduplication_id][0]
-        self._make_room(len(spec.body))
+        self._make_room(spec.size)
         message = Message(new_id("msg_"), spec)
         self._take(message)
         self.save(message)
@@ -86,6 +88,13 @@ class MemoryStore:
         for message in list(self._messages.values()):
             if message.phase is not Phase.FINISHED:
                 yield message
+
+    @property
+    def waiting(self) -> int:
+        return len(self._messages) - len(self._finished)
+
+    def newest(self) -> Iterator[Message]:
+        yield from reversed(self._messages.values())
 
     def save(self, message: Message) -> None:
         self._changes.messages[message.id] = None
@@ -111,9 +120,27 @@ class MemoryStore:
             self._changes.dead_letters[dlq_id] = None
         return removed
 
+    def record(self, kind: str, name: str, value: Mapping[str, Any] | None) -> None:
+        kept = self._records.setdefault(kind, {})
+        if value is None:
+            kept.pop(name, None)
+        else:
+            kept[name] = value
+        self._changes.records[kind, name] = None
+
+    def records(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        return dict(self._records.get(kind, {}))
+
+    def unwritten_records(self) -> dict[tuple[str, str], Mapping[str, Any] | None]:
+        """Those that changed since the last commit, as they are now; ``None`` is gone."""
+        return {
+            (kind, name): self._records.get(kind, {}).get(name)
+            for kind, name in self._changes.records
+        }
+
     def _take(self, message: Message) -> None:
         self._messages[message.id] = message
-        self._stored += len(message.spec.body)
+        self._stored += message.spec.size
 
     def _forget_old(self, now: float) -> None:
         while self._finished and (
@@ -131,7 +158,7 @@ class MemoryStore:
     def _make_room(self, size: int) -> None:
         while self._finished and self._stored + size > self._config.max_stored:
             self._drop_oldest()
-        waiting = len(self._messages) - len(self._finished)
+        waiting = self.waiting
         if waiting >= self._config.max_waiting:
             raise Refused(429, f"{waiting} messages are waiting; this server takes no more")
         if self._stored + size > self._config.max_stored:
@@ -142,7 +169,7 @@ class MemoryStore:
         self._drop(message_id)
 
     def _drop(self, message_id: str) -> None:
-        self._stored -= len(self._messages.pop(message_id).spec.body)
+        self._stored -= self._messages.pop(message_id).spec.size
         self._changes.messages[message_id] = None
 
     def _forget_deduplication_id(self, name: str) -> None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-from django_hookflow.core.durations import parse_duration
-from django_hookflow.core.expressions import RetryDelay, parse_retry_delay
 from django_hookflow.devserver.answers import Refused
-from django_hookflow.devserver.messages import Spec
+from django_hookflow.devserver.messages import HeaderList, Spec
+from django_hookflow.devserver.options import (
+    read_due,
+    read_duration,
+    read_flow,
+    read_labels,
+    read_method,
+    read_redaction,
+    read_retries,
+    read_retry_delay,
+    says_true,
+)
 
-__all__ = ["Headers", "read_destination", "read_spec"]
-
-logger = logging.getLogger("django_hookflow.devserver")
+__all__ = ["Headers", "Request", "check_url", "is_url", "read_destination", "read_spec"]
 
 Headers = Iterable[tuple[str, str]]
 
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_MOST_RETRIES = 999
 _FORWARD = "upstash-forward-"
+_WORKFLOW = "upstash-workflow-"
+# How deep callbacks of callbacks may be nested; each is checked when the message comes in.
+_DEEPEST = 4
 # What belongs to one connection, and what the server itself says with each delivery.
 _NEVER_FORWARDED = frozenset(
     {
@@ -45,25 +52,36 @@ _NEVER_FORWARDED = frozenset(
         "upstash-region",
     }
 )
-# Wishes about what happens beside the delivery: the message can be delivered without them.
-_IGNORED = frozenset(
-    {
-        "upstash-callback",
-        "upstash-failure-callback",
-        "upstash-flow-control-key",
-        "upstash-redact-fields",
-    }
-)
+_LONGEST_URL = 65_536
+# All of a message's headers together; what comes by HTTP cannot be more anyway.
+_LARGEST_HEADERS = 131_072
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\U0010ffff]")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A message to publish, before it is known what its destination stands for."""
+
+    destination: str
+    headers: HeaderList
+    body: bytes
+    caller_ip: str
+    queue: str | None = None
+    schedule_id: str | None = None
+
+
+def is_url(destination: str) -> bool:
+    """Whether it is a URL; if not, it can be the name of a URL group only."""
+    return re.match(r"https?://", destination, re.IGNORECASE) is not None
+
+
 def read_destination(raw: str, query: str) -> tuple[str, list[tuple[str, str]]]:
-    """The destination URL and the options that the query carried for the server itself.
+    """The destination and the options that the query carried for the server itself.
 
     ``raw`` and ``query`` are as they stood in the request line: a destination is not decoded,
-    unless all of it was percent-encoded. Raises ``Refused``.
+    unless all of it was percent-encoded.
     """
     own: list[tuple[str, str]] = []
     theirs: list[str] = []
@@ -74,55 +92,60 @@ def read_destination(raw: str, query: str) -> tuple[str, list[tuple[str, str]]]:
             own.append((name, unquote_plus(value)))
         elif name != "qstash_token":
             theirs.append(part)
-    destination = unquote(raw) if re.match(r"https?%3a", raw, re.IGNORECASE) else raw
+    encoded = re.match(r"https?%3a", raw, re.IGNORECASE)
+    destination = unquote(raw) if encoded or not is_url(raw) else raw
     if theirs:
         destination += ("&" if "?" in destination else "?") + "&".join(theirs)
-    _check_destination(destination)
     return destination, own
 
 
 def read_spec(
-    destination: str, headers: Headers, body: bytes, *, caller_ip: str, now: float
+    url: str,
+    headers: Headers,
+    body: bytes,
+    *,
+    caller_ip: str,
+    now: float,
+    depth: int = 0,
 ) -> Spec:
     """What the publisher asked for; later headers of the same name win.
 
-    Raises ``Refused`` for options that cannot be understood, rather than deliver otherwise
-    than asked.
+    Raises ``Refused`` for options that cannot be understood, those of its callbacks included.
     """
-    _check_destination(destination)
+    check_url(url)
     headers = [(name, value.strip(" \t")) for name, value in headers]
     _check_headers(headers)
     options = {name.lower(): value for name, value in headers}
-    if "upstash-cron" in options:
-        raise Refused(400, "schedules are not offered by this server")
-    for name in _IGNORED & options.keys():
-        _warn_once(name)
     spec = Spec(
-        url=destination,
-        method=_method(options),
+        url=url,
+        method=read_method(options),
         body=body,
         content_type=options.get("content-type"),
         headers=_forwarded(headers, options),
-        retries=_retries(options),
+        retries=read_retries(options),
         created_at=now,
-        due=_due(options, now),
-        timeout=_timeout(options),
-        retry_delay=_retry_delay(options),
+        due=read_due(options, now),
+        timeout=read_duration(options, "Upstash-Timeout") or None,
+        retry_delay=read_retry_delay(options),
         deduplication_id=options.get("upstash-deduplication-id") or None,
-        labels=_labels(options),
+        labels=read_labels(options),
         caller_ip=caller_ip,
+        callback=options.get("upstash-callback") or None,
+        callback_options=_nested(headers, "upstash-callback"),
+        failure_callback=options.get("upstash-failure-callback") or None,
+        failure_callback_options=_nested(headers, "upstash-failure-callback"),
+        flow=read_flow(options),
+        redact=read_redaction(options),
+        workflow=_workflow(options),
     )
-    if spec.deduplication_id is None and _is_true(options, "upstash-content-based-deduplication"):
+    _check_callbacks(spec, depth)
+    if spec.deduplication_id is None and says_true(options, "upstash-content-based-deduplication"):
         return dataclasses.replace(spec, deduplication_id=spec.content_id())
     return spec
 
 
-@functools.cache
-def _warn_once(name: str) -> None:
-    logger.warning("this server does not support %s; messages are delivered without it", name)
-
-
-def _check_destination(url: str) -> None:
+def check_url(url: str, what: str = "destination url") -> None:
+    """Raise ``Refused`` unless it can be delivered to."""
     problem = ""
     try:
         parts = urlsplit(url)
@@ -130,22 +153,26 @@ def _check_destination(url: str) -> None:
             problem = "endpoint has invalid scheme, add http:// or https://"
         elif not parts.hostname or parts.port == 0:
             problem = "endpoint has no host"
+        elif len(url) > _LONGEST_URL:
+            problem = f"endpoint has more than {_LONGEST_URL} characters"
         elif _UNSAFE.search(url):
             problem = "endpoint has characters that must be percent-encoded"
     except ValueError as error:
         problem = str(error)
     if problem:
-        raise Refused(400, f"invalid destination url: {problem}")
+        raise Refused(400, f"invalid {what}: {problem}")
 
 
-def _check_headers(headers: Headers) -> None:
+def _check_headers(headers: Sequence[tuple[str, str]]) -> None:
+    if sum(len(name) + len(value) for name, value in headers) > _LARGEST_HEADERS:
+        raise Refused(413, f"the headers are larger than {_LARGEST_HEADERS} bytes")
     for name, value in headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise Refused(400, f"invalid header {name!r}")
 
 
-def _forwarded(headers: Headers, options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    everything = _is_true(options, "upstash-header-forward")
+def _forwarded(headers: Headers, options: Mapping[str, str]) -> HeaderList:
+    everything = says_true(options, "upstash-header-forward")
     forwarded = []
     for full_name, value in headers:
         lower = full_name.lower()
@@ -158,58 +185,37 @@ def _forwarded(headers: Headers, options: Mapping[str, str]) -> tuple[tuple[str,
     return tuple(forwarded)
 
 
-def _is_true(options: Mapping[str, str], name: str) -> bool:
-    # The Python SDK writes "True".
-    return options.get(name, "").lower() in ("true", "1")
+def _nested(headers: Headers, prefix: str) -> HeaderList:
+    """The headers under a callback's prefix, as those that its own publishing has."""
+    return tuple(
+        ("Upstash" + name[len(prefix) :], value)
+        for name, value in headers
+        if name.lower().startswith(prefix + "-")
+    )
 
 
-def _method(options: Mapping[str, str]) -> str:
-    method = options.get("upstash-method", "POST").upper()
-    if method not in _METHODS:
-        raise Refused(400, f"invalid Upstash-Method {method!r}: one of {', '.join(_METHODS)}")
-    return method
+def _check_callbacks(spec: Spec, depth: int) -> None:
+    for name, url, options in (
+        ("Upstash-Callback", spec.callback, spec.callback_options),
+        ("Upstash-Failure-Callback", spec.failure_callback, spec.failure_callback_options),
+    ):
+        if url is None:
+            continue
+        if depth == _DEEPEST:
+            raise Refused(400, f"{name}: callbacks are nested too deeply")
+        check_url(url, f"{name} url")
+        try:
+            read_spec(url, options, b"", caller_ip="", now=spec.created_at, depth=depth + 1)
+        except Refused as refused:
+            raise Refused(refused.status, f"{name}: {refused.text}") from None
 
 
-def _retries(options: Mapping[str, str]) -> int:
-    text = options.get("upstash-retries", "3")
-    if not re.fullmatch(r"[0-9]{1,3}", text):
-        raise Refused(400, f"invalid Upstash-Retries {text!r}: a number from 0 to {_MOST_RETRIES}")
-    return int(text)
-
-
-def _due(options: Mapping[str, str], now: float) -> float:
-    text = options.get("upstash-not-before")
-    if text:
-        if not re.fullmatch(r"[0-9]{1,12}", text):
-            raise Refused(400, f"invalid Upstash-Not-Before {text!r}: Unix time in seconds")
-        return max(now, float(text))
-    return now + (_duration(options, "Upstash-Delay") or 0.0)
-
-
-def _timeout(options: Mapping[str, str]) -> float | None:
-    return _duration(options, "Upstash-Timeout") or None
-
-
-def _duration(options: Mapping[str, str], name: str) -> float | None:
-    text = options.get(name.lower())
-    if not text:
-        return None
-    try:
-        return parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise Refused(400, f"invalid {name}: {error}") from None
-
-
-def _retry_delay(options: Mapping[str, str]) -> RetryDelay | None:
-    text = options.get("upstash-retry-delay")
-    if not text:
-        return None
-    try:
-        return parse_retry_delay(text)
-    except ValueError as error:
-        raise Refused(400, f"invalid Upstash-Retry-Delay: {error}") from None
-
-
-def _labels(options: Mapping[str, str]) -> tuple[str, ...]:
-    labels = options.get("upstash-label", "").split(",")
-    return tuple(label.strip() for label in labels if label.strip())
+def _workflow(options: Mapping[str, str]) -> HeaderList:
+    said = {
+        name[len(_WORKFLOW) :]: value
+        for name, value in options.items()
+        if name.startswith(_WORKFLOW)
+    }
+    if not said.get("runid"):
+        return ()
+    return tuple((said | {"feature-set": options.get("upstash-feature-set", "")}).items())

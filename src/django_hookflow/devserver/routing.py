@@ -18,7 +18,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
+from django_hookflow.devserver.addresses import is_private_name
 from django_hookflow.devserver.answers import Refused, error_answer
+from django_hookflow.devserver.config import DEFAULT_TOKEN
 from django_hookflow.devserver.service import Service
 
 __all__ = ["Call", "Endpoint", "RawRoute"]
@@ -35,6 +37,10 @@ class Call:
     service: Service
     request: Request
     path: Mapping[str, str]
+
+    def with_path(self, **path: str) -> Call:
+        """The same request with other parts of its path."""
+        return Call(service=self.service, request=self.request, path=path)
 
     @property
     def raw_query(self) -> str:
@@ -82,8 +88,12 @@ class Call:
         """Raise ``Refused`` unless the request shows the token and comes from no foreign page.
 
         The public token would let any web page in the developer's browser send signed
-        messages to local applications, so browsers' cross-site requests are turned away.
+        messages to local applications, so browsers' cross-site requests are turned away, and
+        those that reach this machine by a public name: its owner can have given it our address.
         """
+        config = self.service.config
+        if config.token == DEFAULT_TOKEN and not is_private_name(self.request.url.hostname or ""):
+            raise Refused(403, "with the public token, use localhost or an address as the host")
         if self.request.headers.get("sec-fetch-site", "none") == "cross-site":
             raise Refused(403, "requests from other web sites are refused")
         header = self.request.headers.get("authorization", "").encode("latin-1")

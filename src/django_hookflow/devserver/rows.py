@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django_hookflow.core.expressions import parse_retry_delay
 from django_hookflow.devserver.dead_letters import Answer, DeadLetter
 from django_hookflow.devserver.events import Event, State
-from django_hookflow.devserver.messages import Message, Phase, Spec
+from django_hookflow.devserver.messages import FlowLimits, Message, Phase, Spec
 
 __all__ = [
     "delete_events_before",
@@ -18,10 +19,12 @@ __all__ = [
     "read_deduplication_ids",
     "read_events",
     "read_messages",
+    "read_records",
     "write_dead_letter",
     "write_deduplication_id",
     "write_event",
     "write_message",
+    "write_record",
 ]
 
 
@@ -135,20 +138,51 @@ def read_dead_letters(connection: sqlite3.Connection) -> Iterator[DeadLetter]:
         )  # fmt: skip
 
 
+def write_record(
+    connection: sqlite3.Connection, kind: str, name: str, value: Mapping[str, Any] | None
+) -> None:
+    """Make the row what the record is now; ``None`` is one that is gone."""
+    if value is None:
+        connection.execute("DELETE FROM record WHERE kind = ? AND name = ?", (kind, name))
+    else:
+        connection.execute(
+            "INSERT INTO record (kind, name, value) VALUES (?, ?, ?)"
+            " ON CONFLICT (kind, name) DO UPDATE SET value = excluded.value",
+            (kind, name, json.dumps(value)),
+        )
+
+
+def read_records(connection: sqlite3.Connection) -> Iterator[tuple[str, str, Any]]:
+    """All records, in the order in which they first came."""
+    for kind, name, value in connection.execute(
+        "SELECT kind, name, value FROM record ORDER BY number"
+    ):
+        yield kind, name, json.loads(value)
+
+
 def _spec_text(spec: Spec) -> str:
     fields: dict[str, Any] = {name: getattr(spec, name) for name in _PLAIN}
     fields["retry_delay"] = None if spec.retry_delay is None else spec.retry_delay.text
+    fields["flow"] = None if spec.flow is None else dataclasses.asdict(spec.flow)
     return json.dumps(fields)
 
 
 def _spec(text: str, body: bytes) -> Spec:
     fields: dict[str, Any] = json.loads(text)
-    delay = fields.pop("retry_delay")
-    fields["headers"] = tuple((name, value) for name, value in fields["headers"])
-    fields["labels"] = tuple(fields["labels"])
-    retry_delay = None if delay is None else parse_retry_delay(delay)
-    return Spec(**fields, body=body, retry_delay=retry_delay)
+    for name in _PAIRS:
+        fields[name] = tuple((key, value) for key, value in fields[name])
+    for name in ("labels", "redact"):
+        fields[name] = tuple(fields[name])
+    holds, delay, flow = (fields.pop(name) for name in ("holds", "retry_delay", "flow"))
+    return Spec(
+        **fields,
+        body=body,
+        holds=None if holds is None else (holds[0], holds[1]),
+        retry_delay=None if delay is None else parse_retry_delay(delay),
+        flow=None if flow is None else FlowLimits(**flow),
+    )
 
 
 # What JSON can say as it is; lists come back where tuples were.
-_PLAIN = tuple(name for name in Spec.__slots__ if name not in ("body", "retry_delay"))
+_PLAIN = tuple(name for name in Spec.__slots__ if name not in ("body", "retry_delay", "flow"))
+_PAIRS = ("headers", "callback_options", "failure_callback_options", "workflow")

@@ -1,8 +1,13 @@
-"""Running the server: on a socket of its own, in the foreground or in a thread for tests."""
+"""Running the server: on a socket of its own, in the foreground or in a thread for tests.
+
+Longer than other modules: what a test can ask of the server stands in one class.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import math
 import os
 import socket
 import threading
@@ -14,6 +19,8 @@ from types import TracebackType
 import uvicorn
 
 from django_hookflow.devserver.app import create_app
+from django_hookflow.devserver.attempts import Delivery
+from django_hookflow.devserver.clock import VirtualClock
 from django_hookflow.devserver.config import (
     DEFAULT_CURRENT_KEY,
     DEFAULT_NEXT_KEY,
@@ -22,9 +29,8 @@ from django_hookflow.devserver.config import (
     parse_rewrite,
 )
 from django_hookflow.devserver.dead_letters import DeadLetter
-from django_hookflow.devserver.dispatch import Delivery
 from django_hookflow.devserver.events import Event
-from django_hookflow.devserver.faults import PublishFault
+from django_hookflow.devserver.faults import PlannedAnswer, PublishFault
 from django_hookflow.devserver.service import Published, Service
 
 __all__ = ["DevServer", "bind", "serve", "url_of"]
@@ -52,6 +58,7 @@ def url_of(listener: socket.socket) -> str:
 
 def serve(service: Service, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve in this thread until SIGINT or SIGTERM; ``ready`` is called once it listens."""
+    service.address = listener.getsockname()[:2]
     asyncio.run(_uvicorn(service, ready).serve(sockets=[listener]))
 
 
@@ -62,6 +69,9 @@ class DevServer:
     ``time_scale`` shortens the back-off between redeliveries, never a message's delay nor what
     a destination asks for by ``Retry-After``. ``db`` is a file that keeps messages, log and dead
     letters for the next server on it; without one they are in memory.
+    With ``virtual_time`` its clock stands still until ``advance`` is called; it begins at the
+    Unix time given, or now. How long a destination may take stays real, and so do the times in
+    signatures, which are checked by clocks that go.
     Everything here may be called from any thread while the server runs.
     """
 
@@ -76,13 +86,17 @@ class DevServer:
         rewrite: Mapping[str, str] | None = None,
         time_scale: float = 1.0,
         db: str | os.PathLike[str] | None = None,
+        virtual_time: bool | float = False,
         config: Config | None = None,
     ) -> None:
-        """Prepare a server; ``config`` replaces the settings after ``port``.
+        """Prepare a server; ``config`` replaces the settings from ``token`` to ``db``.
 
         Raises ``ValueError`` for useless settings.
         """
         rules = (rewrite or {}).items()
+        # A number is the Unix time at which it begins; True is one too, and not meant.
+        begin = time.time() if isinstance(virtual_time, bool) else virtual_time
+        self._clock = VirtualClock(begin) if virtual_time is not False else None
         self._service = Service(
             config
             or Config(
@@ -92,7 +106,8 @@ class DevServer:
                 time_scale=time_scale,
                 db=None if db is None else Path(db),
                 rewrites=tuple(parse_rewrite(f"{source}={target}") for source, target in rules),
-            )
+            ),
+            self._clock,
         )
         self._address = (host, port)
         self._ready = threading.Event()
@@ -108,8 +123,9 @@ class DevServer:
             listener.close()
             raise
         self.url = url_of(listener)
+        self._service.address = listener.getsockname()[:2]
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._server.serve(sockets=[listener])),
+            target=lambda: asyncio.run(self._serve(listener)),
             name="hookflow-devserver",
             daemon=True,
         )
@@ -127,6 +143,44 @@ class DevServer:
         self._server.should_exit = True
         self._thread.join(_PATIENCE)
 
+    async def _serve(self, listener: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve(sockets=[listener])
+
+    @property
+    def now(self) -> float:
+        """The server's time in Unix seconds."""
+        return self._service.clock.now()
+
+    def advance(self, seconds: float = 0.0, *, patience: float = 30.0) -> None:
+        """Let virtual time pass, and return when all that was due on the way has happened.
+
+        Each delivery happens at its own time, and what it brings about (retries, callbacks,
+        messages that the destination publishes) is waited for before time goes on. Raises
+        ``TimeoutError`` after ``patience`` real seconds, ``RuntimeError`` without virtual time.
+        """
+        if self._clock is None:
+            raise RuntimeError("time can be advanced on DevServer(virtual_time=True) only")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"time goes forward, not by {seconds}")
+        passing = self._service.dispatcher.advance(self._clock, seconds)
+        future = asyncio.run_coroutine_threadsafe(passing, self._loop)
+        try:
+            future.result(patience)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise TimeoutError(f"deliveries were still under way after {patience:g} s") from None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables by which SDKs and applications find the server."""
+        return {
+            "QSTASH_URL": self.url,
+            "QSTASH_TOKEN": self.token,
+            "QSTASH_CURRENT_SIGNING_KEY": self.current_key,
+            "QSTASH_NEXT_SIGNING_KEY": self.next_key,
+        }
+
     @property
     def token(self) -> str:
         """The token that clients must show."""
@@ -135,12 +189,12 @@ class DevServer:
     @property
     def current_key(self) -> str:
         """The key that signs deliveries now."""
-        return self._service.current_key
+        return self._service.keys.current
 
     @property
     def next_key(self) -> str:
         """The key that will sign after the next rotation."""
-        return self._service.next_key
+        return self._service.keys.next
 
     def published(self) -> list[Published]:
         """The last accepted messages, oldest first, duplicates and dropped ones included."""
@@ -176,6 +230,21 @@ class DevServer:
         The answer to the second delivery counts for nothing.
         """
         self._service.faults.duplicate(count)
+
+    def answer_next(
+        self,
+        count: int = 1,
+        status: int = 500,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> None:
+        """Let the next ``count`` attempts get this answer, without asking their destination.
+
+        ``status`` 0 is a connection that broke.
+        """
+        answer = PlannedAnswer(status=status, headers=dict(headers or {}), body=body)
+        self._service.faults.answer(count, answer)
 
     def fail_publish_next(
         self, count: int = 1, status: int = 500, *, accepted: bool = False

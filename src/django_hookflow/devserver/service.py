@@ -1,72 +1,93 @@
-"""The server without HTTP: publishing, cancelling, dead letters, signing keys.
+"""The server without HTTP: what its parts are, publishing, cancelling, dead letters, keys.
 
-What an endpoint needs is a method here; queues, schedules and the like would join as further
-parts beside the store and the dispatcher.
+Longer than other modules: it only puts the others together.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from django_hookflow.devserver.addresses import is_own
 from django_hookflow.devserver.answers import Refused
+from django_hookflow.devserver.clock import Clock, WallClock
 from django_hookflow.devserver.config import Config
+from django_hookflow.devserver.cron import parse_cron
+from django_hookflow.devserver.dead_letters import DeadLetter
 from django_hookflow.devserver.delivery import Courier
 from django_hookflow.devserver.dispatch import Dispatcher
-from django_hookflow.devserver.events import EventLog, State
+from django_hookflow.devserver.events import EventLog
 from django_hookflow.devserver.faults import Faults
 from django_hookflow.devserver.file_store import FileStore
 from django_hookflow.devserver.filters import Filters
+from django_hookflow.devserver.flow import Flows
+from django_hookflow.devserver.followups import FollowUps
+from django_hookflow.devserver.gates import Gates
+from django_hookflow.devserver.groups import Groups
+from django_hookflow.devserver.intake import Intake, Published
+from django_hookflow.devserver.keys import SigningKeys
 from django_hookflow.devserver.memory_store import MemoryStore
-from django_hookflow.devserver.messages import Message, Phase, Spec, new_id
+from django_hookflow.devserver.messages import HeaderList, Message, Phase, Spec
+from django_hookflow.devserver.publishing import Request, is_url, read_spec
+from django_hookflow.devserver.queues import Queues
 from django_hookflow.devserver.recent import Recent
+from django_hookflow.devserver.redelivery import retried
+from django_hookflow.devserver.runs import Runs
+from django_hookflow.devserver.schedules import (
+    Schedule,
+    Schedules,
+    read_id,
+    recorded_request,
+    restored,
+)
 from django_hookflow.devserver.store import Store, StoreError
 
-__all__ = ["Published", "Service"]
+__all__ = ["Published", "Receipt", "Service"]
 
 logger = logging.getLogger("django_hookflow.devserver")
 
-_KEPT_OF_BODY = 65_536
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """One accepted message; instants in Unix seconds, ``body`` cut after 64 KiB.
-
-    For a duplicate ``message_id`` is the id of the first one. ``is_dropped`` says that a test
-    wanted it lost.
-    """
-
-    message_id: str
-    url: str
-    method: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    body_size: int
-    published_at: float
-    due: float
-    deduplication_id: str | None
-    labels: tuple[str, ...]
-    is_duplicate: bool
-    is_dropped: bool
+#: A message's id, its URL, whether it was there before.
+Receipt = tuple[str, str, bool]
 
 
 class Service:
     """One QStash account: in memory, or in a file if the settings name one."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
-        self.current_key = config.current_key
-        self.next_key = config.next_key
+        self.clock: Clock = clock or WallClock()
         self.store: Store = (
             MemoryStore(config) if config.db is None else FileStore(config, config.db)
         )
+        #: Where the server listens, once it does: it delivers nothing to itself.
+        self.address: tuple[str, int] | None = None
         self.faults = Faults()
-        self.dispatcher = Dispatcher(config, self.store)
-        self.published: Recent[Published] = Recent(items=20_000, size=67_108_864)
+        self.keys = SigningKeys(config, self.store)
+        self.queues = Queues(self.store)
+        self.flows = Flows(self.store)
+        self.groups = Groups(self.store)
+        self.schedules = Schedules(self.store)
+        self.runs = Runs(self.store)
+        self.gates = Gates(self.queues, self.flows)
+        self.intake = Intake(
+            self.store,
+            self.clock,
+            runs=self.runs,
+            queues=self.queues,
+            flows=self.flows,
+            faults=self.faults,
+        )
+        self.dispatcher = Dispatcher(
+            config,
+            self.store,
+            self.clock,
+            gates=self.gates,
+            runs=self.runs,
+            faults=self.faults,
+            followers=FollowUps(self.intake, self.runs, self.schedules, self.clock, self.resolve),
+        )
         self._accepted: list[Message] = []
         self._is_open = False
 
@@ -75,10 +96,25 @@ class Service:
         """The log."""
         return self.store.events
 
+    @property
+    def published(self) -> Recent[Published]:
+        """What was accepted of late."""
+        return self.intake.published
+
     def open(self) -> None:
         """Take up what was kept, if there is a file. Raises ``StoreError``."""
-        self.store.open(time.time())
+        now = self.clock.now()
+        self.store.open(now)
         self._is_open = True
+        self.keys.load()
+        self.queues.load()
+        self.flows.load(now)
+        self.groups.load()
+        self.runs.load()
+        for schedule_id, record in self.schedules.recorded().items():
+            request = recorded_request(schedule_id, record)
+            sample = self._sample(request)
+            self.schedules.restore(restored(schedule_id, record, request, sample), now)
         if self.config.db is not None:
             left = sum(1 for _ in self.store.unfinished())
             logger.info("%s: %d message(s) of before to deliver, %d dead letter(s)",
@@ -88,7 +124,7 @@ class Service:
         """Begin to deliver, first what is left of the last time."""
         if not self._is_open:
             self.open()
-        await self.dispatcher.start(Courier(self.config, lambda: self.current_key))
+        await self.dispatcher.start(Courier(self.config, lambda: self.keys.current))
 
     async def stop(self) -> None:
         """End at once, whatever is in flight; what a file keeps is delivered the next time."""
@@ -99,6 +135,8 @@ class Service:
         """Let go of the file."""
         self.store.close()
         self._is_open = False
+
+    # --- publishing
 
     @contextmanager
     def accepting(self) -> Iterator[None]:
@@ -115,86 +153,155 @@ class Service:
             self.store.commit()
         except StoreError as error:
             for message in accepted:
-                self.store.discard(message)
+                self.intake.discard(message)
             raise Refused(500, str(error)) from error
         for message in accepted:
             if message.phase is not Phase.FINISHED:
                 self.dispatcher.schedule(message, message.due)
+        # At once, so that the slots of a rate are taken when the publisher gets its answer.
+        self.dispatcher.turn()
 
-    def publish(self, spec: Spec) -> tuple[str, bool]:
-        """Accept a message; its id, and whether it was a duplicate. Raises ``Refused``.
+    def publish(self, request: Request) -> tuple[list[Receipt], bool]:
+        """Accept a message, or one for each endpoint of a group, and say which of both it was.
 
-        Call it inside ``accepting``, and await nothing there.
+        Call it inside ``accepting``, and await nothing there. Raises ``Refused``.
         """
-        message, message_id = self.store.add(spec)
-        if message is None:
-            self._record(message_id, spec, is_duplicate=True)
-            return message_id, True
-        self._accepted.append(message)
-        self.store.log(message, State.CREATED, spec.created_at,
-                       nextDeliveryTime=int(spec.due * 1000))  # fmt: skip
-        dropped = self.faults.take_drop()
-        self._record(message_id, spec, is_dropped=dropped)
-        if dropped:
-            self.store.finish(message, spec.created_at)
-        else:
-            message.duplicate = self.faults.take_duplicate()
-        return message_id, False
+        specs, is_group = self.resolve(request)
+        return [self._accept(spec) for spec in specs], is_group
+
+    def _accept(self, spec: Spec) -> Receipt:
+        message, message_id = self.intake.accept(spec)
+        if message is not None:
+            self._accepted.append(message)
+        return message_id, spec.url, message is None
+
+    def resolve(self, request: Request) -> tuple[list[Spec], bool]:
+        """The messages that a request stands for, and whether they are a group's."""
+        if is_url(request.destination):
+            return [self._spec(request, request.destination)], False
+        group = self.groups.find(request.destination)
+        if group is None:
+            # Says the same as for a URL without scheme, which nobody can tell from it.
+            return [self._spec(request, request.destination)], False
+        specs = [
+            dataclasses.replace(
+                self._spec(request, url, group.headers), group=group.name, endpoint=name
+            )
+            for url, name in group.endpoints.items()
+        ]
+        # Every endpoint gets the message once, whatever the others got.
+        return [
+            dataclasses.replace(spec, deduplication_id=f"{spec.deduplication_id} {spec.url}")
+            if spec.deduplication_id
+            else spec
+            for spec in specs
+        ], True
+
+    def _spec(self, request: Request, url: str, defaults: HeaderList = ()) -> Spec:
+        spec = read_spec(
+            url,
+            [*defaults, *request.headers],
+            request.body,
+            caller_ip=request.caller_ip,
+            now=self.clock.now(),
+        )
+        for target in (spec.url, spec.callback, spec.failure_callback):
+            if target and is_own(self.config.connect_url(target), self.address):
+                raise Refused(400, f"invalid destination url: {target} is this server itself")
+        return dataclasses.replace(spec, queue=request.queue, schedule_id=request.schedule_id)
+
+    # --- schedules
+
+    def add_schedule(self, request: Request, cron: str, schedule_id: str) -> str:
+        """Create or replace a schedule; its id. Raises ``Refused``."""
+        request = dataclasses.replace(request, schedule_id=read_id(schedule_id))
+        specs, _ = self.resolve(request)
+        if request.queue is not None:
+            self.queues.make(request.queue, self.clock.now())
+        schedule = Schedule(
+            id=request.schedule_id or "",
+            request=request,
+            cron=parse_cron(cron),
+            sample=specs[0],
+            created_at=self.clock.now(),
+        )
+        self.schedules.add(schedule.id, schedule, self.clock.now())
+        self.changed()
+        return schedule.id
+
+    def _sample(self, request: Request) -> Spec:
+        # The destination counts for nothing here: the group that it names may be gone.
+        return read_spec("http://sample", request.headers, request.body,
+                         caller_ip=request.caller_ip, now=self.clock.now())  # fmt: skip
+
+    # --- cancelling
 
     def cancel(self, message_id: str) -> int:
         """Cancel one message; 0 if that was asked before. Raises ``Refused`` (404)."""
         message = self.store.get(message_id)
         if message is None or message.phase is Phase.FINISHED:
             raise Refused(404, f"message {message_id} not found")
-        if message.cancel_requested:
-            return 0
-        self.dispatcher.cancel(message)
-        self._commit()
-        return 1
+        return self.cancel_messages([message])
 
     def cancel_matching(self, filters: Filters, most: int | None) -> int:
         """Cancel what passes the filters, oldest first, at most ``most``; how many that were."""
-        chosen = [m for m in self.store.unfinished() if _can_be_cancelled(m, filters)][:most]
+        return self.cancel_messages(
+            [m for m in self.store.unfinished() if _can_be_cancelled(m, filters)][:most]
+        )
+
+    def cancel_messages(self, messages: Iterable[Message]) -> int:
+        """Cancel these; how many were not cancelled before."""
+        chosen = [message for message in messages if not message.cancel_requested]
         for message in chosen:
             self.dispatcher.cancel(message)
-        self._commit()
+        self.changed()
         return len(chosen)
+
+    # --- dead letters
 
     def remove_dead_letters(self, dlq_ids: Sequence[str]) -> int:
         """Take dead letters away; how many of them there were. Raises ``Refused`` (500)."""
         removed = sum(self.store.remove_dead_letter(dlq_id) for dlq_id in dlq_ids)
-        self._commit()
+        self.changed()
         return removed
 
-    def _commit(self) -> None:
+    def retry_dead_letters(
+        self, letters: Sequence[DeadLetter], headers: HeaderList = ()
+    ) -> list[str]:
+        """Publish each once more as a new message, with what ``headers`` say otherwise; the ids."""
+        now = self.clock.now()
+        specs = [retried(letter.message.spec, headers, now) for letter in letters]
+        with self.accepting():
+            receipts = []
+            for letter, spec in zip(letters, specs, strict=True):
+                receipts.append(self._accept(spec)[0])
+                self.store.remove_dead_letter(letter.id)
+        return receipts
+
+    # --- everything else
+
+    def changed(self) -> None:
+        """Keep what was changed, and begin what can begin because of it."""
         try:
             self.store.commit()
         except StoreError as error:
             raise Refused(500, str(error)) from error
+        self.dispatcher.turn()
 
-    def rotate_keys(self) -> None:
-        """Sign with the next key from now on, and make up a new next one."""
-        self.current_key, self.next_key = self.next_key, new_id("sig_")
+    def flow_changed(self, name: str) -> None:
+        """A key was changed: let those start that may now."""
+        key = self.flows.make(name, self.clock.now())
+        self.flows.save(key)
+        self.gates.pump_key(key, self.clock.now())
+        self.changed()
 
-    def _record(
-        self, message_id: str, spec: Spec, *, is_duplicate: bool = False, is_dropped: bool = False
-    ) -> None:
-        body = spec.body[:_KEPT_OF_BODY]
-        record = Published(
-            message_id=message_id,
-            url=spec.url,
-            method=spec.method,
-            headers=spec.headers,
-            body=body,
-            body_size=len(spec.body),
-            published_at=spec.created_at,
-            due=spec.due,
-            deduplication_id=spec.deduplication_id,
-            labels=spec.labels,
-            is_duplicate=is_duplicate,
-            is_dropped=is_dropped,
-        )
-        self.published.append(record, size=len(body))
+    def delete_queue(self, name: str) -> None:
+        """Forget a queue; who waited in it is cancelled, who is under way ends as always."""
+        waiting = self.queues.get(name).messages()
+        for message in waiting:
+            self.dispatcher.cancel(message)
+        self.queues.remove(name)
+        self.changed()
 
 
 def _can_be_cancelled(message: Message, filters: Filters) -> bool:

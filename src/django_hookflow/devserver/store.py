@@ -1,5 +1,5 @@
-"""What the server keeps, as its other parts see it: messages, deduplication ids, the log, and
-the dead letters.
+"""What the server keeps, as its other parts see it: messages, deduplication ids, the log, the
+dead letters, and records: queues, schedules and whatever else has a name and is small.
 
 Implementations are next door: ``memory_store`` for the time the server runs, ``file_store`` for
 longer. They keep the same promises (``tests/devserver/test_store.py``); here is no code.
@@ -8,7 +8,7 @@ All calls come from the server's event loop, and time comes in as an argument, i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from django_hookflow.devserver.dead_letters import Answer, DeadLetter, DeadLetters
@@ -62,6 +62,13 @@ class Store(Protocol):
     def unfinished(self) -> Iterator[Message]:
         """Messages that are not done with, oldest first."""
 
+    @property
+    def waiting(self) -> int:
+        """How many are not done with."""
+
+    def newest(self) -> Iterator[Message]:
+        """All messages that can still be asked for, newest first; change nothing meanwhile."""
+
     def save(self, message: Message) -> None:
         """The message was changed: its retries, its due time, or that it is to be cancelled."""
 
@@ -70,6 +77,12 @@ class Store(Protocol):
 
     def log(self, message: Message, state: State, at: float, **details: Any) -> None:
         """Log that ``message`` came into ``state``."""
+
+    def record(self, kind: str, name: str, value: Mapping[str, Any] | None) -> None:
+        """Keep something else by its name: JSON, not changed afterwards; ``None`` forgets it."""
+
+    def records(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        """All of a kind, in the order in which they first came."""
 
     def bury(self, message: Message, answer: Answer, at: float) -> DeadLetter:
         """Add the message to the dead letters, with the last answer to it."""

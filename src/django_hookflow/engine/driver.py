@@ -9,7 +9,7 @@ Longer than other modules because the table's rows stand beside each other here,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,12 +17,13 @@ from typing import Any, Protocol, Union
 from uuid import UUID
 
 from django_hookflow.core import admission
-from django_hookflow.core.entries import ErrorRecord, RunStatus
+from django_hookflow.core.entries import WINDING_UP, ErrorRecord, RunStatus
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import (
     Claim,
     Claimed,
+    Fail,
     Fence,
     Fenced,
     Finish,
@@ -45,6 +46,7 @@ from django_hookflow.engine.bodies import (
     run_async_body,
     run_sync_body,
 )
+from django_hookflow.engine.callbacks import Callbacks, UrlOf
 from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.engine.execute import Executor
@@ -59,6 +61,8 @@ from django_hookflow.engine.steps import Steps
 from django_hookflow.engine.suspending import block_delay
 from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock, Stopwatch
+from django_hookflow.engine.undoing import to_be_undone
+from django_hookflow.engine.winding_up import winding_up
 from django_hookflow.exceptions import (
     SerializationError,
     TransportError,
@@ -77,6 +81,7 @@ class Runnable(Protocol):
     is_async: bool
     retry: RetryPolicy | None
     result_hint: Any
+    on_failure: Union[Callable[..., Any], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,11 @@ class Answer:
 
 DONE = Answer(status=200, note="done")
 UNAVAILABLE = Answer(status=503, note="database unavailable", retry_after=5)
+OUT_OF_TIME = ErrorRecord(
+    type="TimeoutError",
+    message="the run took longer than its workflow's timeout",
+    classes=("builtins.TimeoutError", "builtins.OSError", "builtins.Exception"),
+)
 GONE = Answer(status=489, note="unknown run")
 DEPLOYING = Answer(status=503, note="workflow not registered here", retry_after=30)
 
@@ -124,6 +134,7 @@ class Driver:
     clock: Clock
     observe: events.Observer
     clients: CallClients
+    callback_url: UrlOf
     #: The bridges of each delivery; a simulation brings its own, which need no threads.
     hops: Callable[[Journal, Callable[[], ThreadPoolExecutor]], Hops] = Hops
 
@@ -150,6 +161,22 @@ class Driver:
         finally:
             if not lasting_loop:
                 await self.clients.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """A run that this delivery has claimed, with what it takes to go on with it."""
+
+    claimed: Claimed
+    workflow: Runnable
+    fence: Fence
+    stopwatch: Stopwatch
+    lease: Lease
+    state: LiveState
+
+    @property
+    def run(self) -> RunView:
+        return self.claimed.run
 
 
 class _Delivery:
@@ -203,7 +230,7 @@ class _Delivery:
             rearm = Rearm(id=run, wake=wake)
             owed = await self.hops.own(self.driver.journal.rearm, rearm) or owed
         answer = Answer(status=200, note=note)
-        return await self._publish(run, answer) if owed else answer
+        return await self._publish([run], answer) if owed else answer
 
     # --- row 12 on
 
@@ -215,8 +242,17 @@ class _Delivery:
         if keeper is not None:
             keeper.hold(lease)
         self._tell_claimed(claimed)
+        state = self._state(run)
+        held = _Held(
+            claimed=claimed,
+            workflow=workflow,
+            fence=Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease, state=state.change),
+            stopwatch=stopwatch,
+            lease=lease,
+            state=state,
+        )
         try:
-            return await self._execute(claimed, workflow, stopwatch, lease)
+            return await self._execute(held)
         except Fenced:
             driver.observe(events.HolderFenced(**_names(run), epoch=run.epoch))
             return Answer(status=200, note="fenced")
@@ -232,20 +268,20 @@ class _Delivery:
             if keeper is not None:
                 keeper.drop(lease)
 
-    async def _execute(
-        self, claimed: Claimed, workflow: Runnable, stopwatch: Stopwatch, lease: Lease
-    ) -> Answer:
-        run = claimed.run
-        state = self._state(run)
-        fence = Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease, state=state.change)
-        scheduler = self._scheduler(claimed, fence, stopwatch, lease, state)
+    async def _execute(self, held: _Held) -> Answer:
+        run, workflow = held.run, held.workflow
+        if run.failing or run.status is RunStatus.CANCELLING:
+            return await self._wind_up(held)
+        scheduler = self._scheduler(held)
+        if run.deadline is not None and held.stopwatch.until(run.deadline) <= 0:
+            return await self._fail(held, scheduler, OUT_OF_TIME, None)
         try:
             data = self.driver.codec().decode(run.data)
-            state.read()
+            held.state.read()
         except SerializationError as error:
             reason = f"the run's data or state is not read: {error}"
-            return await self._block(scheduler, fence, reason)
-        steps = Steps(_scheduler=scheduler, _default_retry=workflow.retry or self.limits.retry)
+            return await self._block(scheduler, held.fence, reason)
+        steps = self._steps(scheduler, workflow.retry or self.limits.retry)
         end: BodyEnd
         if workflow.is_async:
             end = await run_async_body(
@@ -255,86 +291,147 @@ class _Delivery:
             end = await run_sync_body(
                 scheduler, workflow.fn, SyncWorkflowContext(scheduler, data, steps)
             )
-        return await self._conclude(scheduler, claimed, fence, workflow, end)
+        return await self._conclude(held, scheduler, end)
+
+    # --- after the body
+
+    async def _fail(
+        self,
+        held: _Held,
+        scheduler: Scheduler,
+        error: ErrorRecord,
+        raised: Union[BaseException, None],
+    ) -> Answer:
+        """End a run that failed, or begin what has to follow that."""
+        run, fence = held.run, held.fence
+        entries = tuple(scheduler.replay.without(()))
+        if held.workflow.on_failure is None and not to_be_undone(entries):
+            return await self._finish(run, fence, RunStatus.FAILED, error, raised=raised)
+        answer = await self.hops.own(self.driver.journal.fail, Fail(fence=fence, error=error))
+        if isinstance(answer, StaysPaused):
+            return Answer(status=200, note="paused")
+        if isinstance(answer, SignalsMoved):
+            return await self._due_again(run, fence, answer.seen)
+        seq = max((entry.seq or 0 for entry in entries), default=0)
+        run = replace(run, error=error, seq=max(seq, run.seq))
+        claimed = replace(held.claimed, run=run, entries=entries)
+        return await self._wind_up(replace(held, claimed=claimed), raised)
+
+    async def _wind_up(self, held: _Held, raised: Union[BaseException, None] = None) -> Answer:
+        """Call ``on_failure`` and the compensations, then end the run."""
+        run, workflow, fence = held.run, held.workflow, held.fence
+        cancelled = run.status is RunStatus.CANCELLING
+        entries = held.claimed.entries
+        mine = tuple(entry for entry in entries if entry.kind in WINDING_UP)
+        claimed = replace(held.claimed, entries=mine)
+        scheduler = self._scheduler(replace(held, claimed=claimed), winding_up=True)
+        body = winding_up(
+            scheduler,
+            entries,
+            workflow.retry or self.limits.retry,
+            on_failure=workflow.on_failure,
+            error=None if cancelled else run.error,
+        )
+        end = await run_async_body(scheduler, body, None)
+        if isinstance(end, Parked):
+            return await self._parked(scheduler)
+        if isinstance(end, Threw):
+            if isinstance(end.error, self.driver.journal.infrastructure_errors):
+                return await self._released(run, fence, end.error)
+            return await self._block(scheduler, fence, str(end.error))
+        status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
+        return await self._finish(run, fence, status, run.error, raised=raised)
+
+    async def _due_again(self, run: RunView, fence: Fence, seen: int) -> Answer:
+        """Cancelled while its body came to an end: the next delivery winds it up."""
+        while True:
+            suspend = Suspend(fence=fence, seen=seen, due=timedelta(0))
+            answer = await self.hops.own(self.driver.journal.suspend, suspend)
+            if not isinstance(answer, SignalsMoved):
+                break
+            seen = answer.seen
+        owed = not isinstance(answer, StaysPaused) and answer.owed
+        return await self._publish([run.id], DONE) if owed else DONE
 
     def _state(self, run: RunView) -> LiveState:
         limit = self.limits.max_value_bytes
         return LiveState(run.state, run.state_n, self.driver.codec(), limit)
 
-    def _scheduler(
-        self,
-        claimed: Claimed,
-        fence: Fence,
-        stopwatch: Stopwatch,
-        lease: Lease,
-        state: LiveState,
-    ) -> Scheduler:
+    def _scheduler(self, held: _Held, *, winding_up: bool = False) -> Scheduler:
         executor = Executor(
-            run=claimed.run,
-            fence=fence,
+            run=held.run,
+            fence=held.fence,
             hops=self.hops,
             codec=self.driver.codec(),
             clients=self.driver.clients,
-            stopwatch=stopwatch,
+            stopwatch=held.stopwatch,
             max_value_bytes=self.limits.max_value_bytes,
         )
         return Scheduler(
-            claimed=claimed,
+            claimed=held.claimed,
             executor=executor,
-            lease=lease,
+            lease=held.lease,
             stop=self.stop,
             clock=self.driver.clock,
             delivery_seconds=self.limits.delivery_seconds,
             threads=self.limits.threads,
             observe=self.driver.observe,
-            state=state,
+            wake=self._wake,
+            winding_up=winding_up,
+            state=held.state,
         )
 
-    async def _conclude(
-        self,
-        scheduler: Scheduler,
-        claimed: Claimed,
-        fence: Fence,
-        workflow: Runnable,
-        end: BodyEnd,
-    ) -> Answer:
+    def _steps(self, scheduler: Scheduler, retry: RetryPolicy) -> Steps:
         run = scheduler.run
+        callbacks = Callbacks(run.id, run.generation, self.driver.callback_url)
+        return Steps(_scheduler=scheduler, _default_retry=retry, _callbacks=callbacks)
+
+    async def _wake(self, children: Sequence[UUID]) -> None:
+        """What the message service does not take stays owed in the children's rows."""
+        await self._publish(children, DONE)
+
+    async def _conclude(self, held: _Held, scheduler: Scheduler, end: BodyEnd) -> Answer:
+        run, fence = held.run, held.fence
         if isinstance(end, Parked):
-            assert scheduler.end is not None, "a parked body has ended its delivery"
-            return await self._publish(run.id, DONE) if scheduler.end.owed else DONE
+            return await self._parked(scheduler)
         if isinstance(end, Threw) and isinstance(
             end.error, self.driver.journal.infrastructure_errors
         ):
-            logger.warning("run %s: %r in the workflow's body", run.run_id, end.error)
-            await self.hops.own(self.driver.journal.release, Release(fence=fence))
-            return Answer(status=503, note="infrastructure error in the body", retry_after=5)
+            return await self._released(run, fence, end.error)
         mismatch = scheduler.leftover()
         if mismatch is not None:
             return await self._block(scheduler, fence, mismatch.reason)
-        ending = self._ending(run, workflow, end)
-        if isinstance(end, Threw) and isinstance(ending, ErrorRecord):
-            uncaught = self._uncaught(scheduler, claimed, workflow, end.error)
-            ending = replace(ending, uncaught=uncaught)
-        raised = end.error if isinstance(end, Threw) else None
-        return await self._finish(run, fence, ending, raised)
+        ending = self._ending(run, held.workflow, end)
+        if isinstance(ending, ErrorRecord):
+            raised = end.error if isinstance(end, Threw) else None
+            if raised is not None:
+                uncaught = self._uncaught(held, scheduler, raised)
+                ending = replace(ending, uncaught=uncaught)
+            return await self._fail(held, scheduler, ending, raised)
+        return await self._finish(run, fence, RunStatus.COMPLETED, result=ending)
 
-    def _uncaught(
-        self, scheduler: Scheduler, claimed: Claimed, workflow: Runnable, error: BaseException
-    ) -> tuple[str, ...]:
+    async def _parked(self, scheduler: Scheduler) -> Answer:
+        assert scheduler.end is not None, "a parked body has ended its delivery"
+        return await self._publish([scheduler.run.id], DONE) if scheduler.end.owed else DONE
+
+    async def _released(self, run: RunView, fence: Fence, error: BaseException) -> Answer:
+        logger.warning("run %s: %r in the workflow's body", run.run_id, error)
+        await self.hops.own(self.driver.journal.release, Release(fence=fence))
+        return Answer(status=503, note="infrastructure error in the body", retry_after=5)
+
+    def _uncaught(self, held: _Held, scheduler: Scheduler, error: BaseException) -> tuple[str, ...]:
         """What a retry executes again: never what others in the journal are built on."""
+        workflow = held.workflow
         certain, late = scheduler.uncaught(error)
         if not late or not workflow.is_async:
             return certain  # a def body asks for one thing after the other
         entries = tuple(scheduler.replay.without((*certain, *late)))
-        run = replace(claimed.run, seq=max((entry.seq or 0 for entry in entries), default=0))
-        rehearsal = self._scheduler(
-            replace(claimed, run=run, entries=entries),
-            scheduler.executor.fence,
-            scheduler.executor.stopwatch,
-            Lease(run.id, run.epoch),
-            self._state(run),
-        )
-        steps = Steps(_scheduler=rehearsal, _default_retry=self.limits.retry)
+        run = replace(held.run, seq=max((entry.seq or 0 for entry in entries), default=0))
+        claimed = replace(held.claimed, run=run, entries=entries)
+        lease = Lease(run.id, run.epoch)
+        lonely = replace(held, claimed=claimed, lease=lease, state=self._state(run))
+        rehearsal = self._scheduler(lonely)
+        steps = self._steps(rehearsal, self.limits.retry)
         ctx = WorkflowContext(rehearsal, self.driver.codec().decode(run.data), steps)
         fits = rehearse_async_body(rehearsal, workflow.fn, ctx)
         return (*certain, *late) if fits else certain
@@ -358,27 +455,32 @@ class _Delivery:
         self,
         run: RunView,
         fence: Fence,
-        ending: Union[str, ErrorRecord],
-        raised: Union[BaseException, None],
+        status: RunStatus,
+        error: Union[ErrorRecord, None] = None,
+        *,
+        result: Union[str, None] = None,
+        raised: Union[BaseException, None] = None,
     ) -> Answer:
-        failed = isinstance(ending, ErrorRecord)
         finish = Finish(
             fence=fence,
-            status=RunStatus.FAILED if failed else RunStatus.COMPLETED,
-            result=None if isinstance(ending, ErrorRecord) else ending,
-            error=ending if isinstance(ending, ErrorRecord) else None,
+            status=status,
+            result=result,
+            error=error,
             parent=run.parent,
+            parent_step=run.parent_step,
         )
         answer = await self.hops.own(self.driver.journal.finish, finish)
         if isinstance(answer, StaysPaused):
             return Answer(status=200, note="paused")
-        message = ending.message if isinstance(ending, ErrorRecord) else ""
+        if isinstance(answer, SignalsMoved):
+            return await self._due_again(run, fence, answer.seen)
+        message = error.message if error is not None else ""
         self.driver.observe(
             events.RunEnded(
                 **_names(run), status=str(finish.status), message=message, raised=raised
             )
         )
-        return DONE
+        return DONE if run.parent is None else await self._publish([run.parent], DONE)
 
     async def _block(self, scheduler: Scheduler, fence: Fence, reason: str) -> Answer:
         run, seen = scheduler.run, scheduler.run.signals
@@ -393,24 +495,25 @@ class _Delivery:
             seen = answer.seen  # what arrived cannot help a run whose code does not fit
         Teller(run, self.driver.observe).suspended(blocked=reason)
         owed = not isinstance(answer, StaysPaused) and answer.owed
-        return await self._publish(run.id, DONE) if owed else DONE
+        return await self._publish([run.id], DONE) if owed else DONE
 
-    async def _publish(self, run: UUID, answer: Answer) -> Answer:
-        """Publish what the row owes; row 13 if the message service does not take it."""
+    async def _publish(self, runs: Sequence[UUID], answer: Answer) -> Answer:
+        """Publish what the rows owe; row 13 if the message service does not take it."""
         if self.driver.transport is None:
             return answer
         try:
             await apublish_owed(
                 self.hops,
                 self.driver.transport,
-                [run],
+                runs,
                 max_delay=self.limits.max_delay,
                 lasting_loop=self.lasting_loop,
             )
         except TransportError as error:
-            self.driver.observe(
-                events.PublishOwed(id=run, run_id="", workflow_id="", message=str(error))
-            )
+            for run in runs:
+                self.driver.observe(
+                    events.PublishOwed(id=run, run_id="", workflow_id="", message=str(error))
+                )
             delay = int(min(max(error.retry_after or 0, 10), 3600))
             return Answer(status=503, note="wake-up owed", retry_after=delay)
         return answer

@@ -22,6 +22,7 @@ from django_hookflow.core.retry import TryAgain, judge
 from django_hookflow.core.transitions import (
     Atomic,
     Attempted,
+    Begin,
     Committed,
     Fence,
     Fenced,
@@ -100,6 +101,13 @@ class Executor:
     async def _attempt(self, job: Job, *, alone: bool) -> tuple[Committed, float | None, str]:
         place.set(self._info(job))
         work = job.plan.work
+        if job.plan.undo and not job.recorded and not isinstance(work, AtomicFunction):
+            # An atomic one takes effect together with its record, or not at all.
+            entry = replace(self._entry(job), attempt=job.attempt)
+            begun = await self.hops.own(
+                self.hops.journal.commit, Begin(fence=self.fence, entry=entry)
+            )
+            job.recorded = isinstance(begun, Committed)
         if isinstance(work, AtomicFunction):
             committed = await self._atomic(job, work, alone=alone)
             if isinstance(committed, Committed):
@@ -237,6 +245,7 @@ class Executor:
             series=job.series,
             attempt=job.attempt + 1,
             started_at=job.began,
+            undo=job.plan.undo,
         )
 
     async def _record_failure(

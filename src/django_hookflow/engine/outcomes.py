@@ -14,6 +14,7 @@ from django_hookflow.engine.calls import CallError, CallResponse
 from django_hookflow.engine.plans import Mailbox
 from django_hookflow.exceptions import (
     CallFailed,
+    ChildFailed,
     EventTimeout,
     HookflowError,
     SerializationError,
@@ -116,7 +117,7 @@ def raise_as(entry: Entry) -> Exception:
     if record.raises == "CallFailed":
         response = None if record.response is None else CallResponse.from_plain(record.response)
         return CallFailed(record.message, response=response, **details)
-    cls = StepTimeout if record.raises == "StepTimeout" else StepFailed
+    cls = {"StepTimeout": StepTimeout, "ChildFailed": ChildFailed}.get(record.raises, StepFailed)
     return cls(record.message, **details)  # type: ignore[arg-type]  # one dict for all classes
 
 
@@ -124,6 +125,8 @@ def timeout_error(step: str, work: Mailbox) -> ErrorRecord:
     """What is stored of a wait whose time is up."""
     what = f"event {work.name!r}" if work.source == EVENT else "answer to the callback"
     patience = "" if work.timeout is None else f" within {work.timeout.total_seconds():g} s"
+    if work.until is not None:
+        patience += f"{' and' if patience else ''} before its URL expired"
     return replace(
         record_error(EventTimeout(f"no {what} came{patience}"), step=step), raises="EventTimeout"
     )

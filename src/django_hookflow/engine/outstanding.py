@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from django_hookflow.core.decisions import Execute, Mismatch, Park, Recorded
-from django_hookflow.core.entries import Entry
 from django_hookflow.core.replay import Replay
 from django_hookflow.engine.loop import WorkflowLoop
-from django_hookflow.engine.plans import Job, Mailbox, Plan, Timer, Wait, Work
+from django_hookflow.engine.plans import Child, Job, Mailbox, Plan, Timer, Wait, Work
 from django_hookflow.engine.time import Stopwatch
 
 
@@ -93,29 +92,15 @@ def _job(plan: Plan, decision: Execute, requested: int, future: asyncio.Future[A
         future=future,
         attempt=decision.attempt,
         not_before=decision.ready_at,
+        recorded=decision.pending is not None,
     )
 
 
 def _ready_at(work: Work, now: datetime) -> datetime | None:
+    if isinstance(work, Child):
+        return None
     if isinstance(work, Mailbox):
-        return None if work.timeout is None else now + work.timeout
+        ends = [] if work.timeout is None else [now + work.timeout]
+        return min([*ends, *filter(None, [work.until])], default=None)
     assert isinstance(work, Timer), "everything else is executed"
     return work.until if isinstance(work.until, datetime) else now + work.until
-
-
-def wait_entry(wait: Wait) -> Entry:
-    """The journal's row of a wait."""
-    request, work = wait.plan.request, wait.plan.work
-    return Entry(
-        key=wait.key,
-        step_id=request.step_id,
-        occurrence=wait.occurrence,
-        kind=request.kind,
-        call=request.call,
-        args_sha=wait.args_sha,
-        requested_seq=wait.requested,
-        series=wait.series,
-        ready_at=wait.ready_at,
-        started_at=wait.started_at,
-        event=work.name if isinstance(work, Mailbox) else "",
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Any, Union
 
 from django_hookflow.core.requests import Request
 from django_hookflow.core.retry import RetryPolicy
-from django_hookflow.core.transitions import wait_for
+from django_hookflow.core.transitions import STEP, Trigger, wait_for
 from django_hookflow.engine.calls import HttpCall
 
 
@@ -20,6 +21,7 @@ class StepOptions:
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +54,47 @@ class Timer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mailbox:
-    """Wait for the next thing of that name in the run's mailbox, so long or for ever."""
+    """Wait for the next thing of that name in the run's mailbox, so long or for ever.
+
+    ``until`` is when nothing can come any more, however long the patience.
+    """
 
     source: str
     name: str
     timeout: timedelta | None
+    until: datetime | None = None
 
 
-Work = Union[Function, AtomicFunction, HttpCall, Timer, Mailbox]
-Waiting = Union[Timer, Mailbox]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """Start a run and wait for its end; ``hint`` decodes its result.
+
+    ``start`` has no parent yet, and no ``run_id`` if the workflow gave none.
+    """
+
+    start: Trigger
+    hint: Any
+
+
+Work = Union[Function, AtomicFunction, HttpCall, Timer, Mailbox, Child]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo:
+    """How to compensate a step: a function by its dotted name, and its encoded arguments."""
+
+    name: str
+    args: str
+
+    def to_text(self) -> str:
+        """What the journal keeps."""
+        return json.dumps([self.name, self.args])
+
+    @classmethod
+    def from_text(cls, text: str) -> Undo:
+        """The inverse of :meth:`to_text`."""
+        name, args = json.loads(text)
+        return cls(name=name, args=args)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,20 +105,23 @@ class Plan:
     work: Work
     retry: RetryPolicy
     timeout: float | None = None
+    undo: str = ""
 
     @property
     def hint(self) -> Any:
         """The annotation that decodes its value."""
-        return self.work.hint if isinstance(self.work, (Function, AtomicFunction)) else Any
+        decoded = isinstance(self.work, (Function, AtomicFunction, Child))
+        return self.work.hint if decoded else Any  # type: ignore[union-attr]  # mypy forgets why
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
     """A request that has to be executed, with the future that the body awaits.
 
-    ``attempt`` counts the attempts that have ended; ``not_before`` is the journal's time at
-    which the next may begin, ``began`` that at which the present one did,
-    ``started`` the same by ``time.monotonic()``; ``raised`` is what the last attempt raised.
+    ``attempt`` counts the attempts that have ended; ``recorded`` tells that it has a row;
+    ``not_before`` is the journal's time at which the next may begin, ``began`` that at which the
+    present one did, ``started`` the same by ``time.monotonic()``; ``raised`` is what the last
+    attempt raised.
     """
 
     plan: Plan
@@ -96,6 +133,7 @@ class Job:
     future: asyncio.Future[Any]
     attempt: int = 0
     not_before: datetime | None = None
+    recorded: bool = False
     began: datetime | None = None
     started: float = 0.0
     raised: Union[BaseException, None] = None
@@ -125,7 +163,9 @@ class Wait:
     def listens(self) -> str:
         """What wakes the run for it; nothing but the time if it is a timer."""
         work = self.plan.work
-        return wait_for(work.source, work.name) if isinstance(work, Mailbox) else ""
+        if isinstance(work, Mailbox):
+            return wait_for(work.source, work.name)
+        return wait_for(STEP, self.key) if isinstance(work, Child) else ""
 
     def is_due(self, remaining: Callable[[datetime], float]) -> bool:
         """Whether its time has come."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django_hookflow.core.messages import Wake
-from django_hookflow.core.transitions import Owed
+from django_hookflow.core.transitions import Cancel, Cancelled, Owed
 from django_hookflow.engine.hops import Hops
 from django_hookflow.journals.base import Journal
 from django_hookflow.transports.base import Message, Transport
@@ -68,4 +68,17 @@ def find_work(journal: Journal, *, limit: int = SWEEP_LIMIT) -> list[UUID]:
     owed = list(journal.find_owed(older_than=OWED_AFTER, limit=limit))
     nudged = journal.nudge(overdue=OVERDUE_AFTER, limit=limit)
     signalled = journal.signal_unseen(limit=limit)
-    return list(dict.fromkeys([*owed, *nudged, *signalled]))
+    orphaned = cancel_orphans(journal, journal.orphans(limit=limit))
+    return list(dict.fromkeys([*owed, *nudged, *signalled, *orphaned]))
+
+
+def cancel_orphans(journal: Journal, orphans: Sequence[UUID]) -> list[UUID]:
+    """Cancel runs that those who invoked them have left, and theirs; which now owe a wake-up."""
+    owed: list[UUID] = []
+    while orphans:
+        for id in orphans:
+            answer = journal.cancel(Cancel(id=id))
+            if isinstance(answer, Cancelled) and answer.owed:
+                owed.append(id)
+        orphans = journal.orphans(limit=SWEEP_LIMIT, of=orphans)
+    return owed

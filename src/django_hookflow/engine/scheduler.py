@@ -16,22 +16,24 @@ told live in rooms of their own, and what is left decides over all three at once
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Union
+from uuid import UUID
 
 from django_hookflow.core.decisions import Mismatch
 from django_hookflow.core.entries import Entry, Kind, RunStatus, StepStatus
 from django_hookflow.core.replay import Replay
 from django_hookflow.core.transitions import (
     Claimed,
+    Commit,
     Committed,
     Fenced,
-    Fire,
-    Receive,
+    NotYet,
     SignalsMoved,
     StaysPaused,
+    Stopped,
     Suspend,
 )
 from django_hookflow.engine import events
@@ -41,13 +43,14 @@ from django_hookflow.engine.failures import Failures
 from django_hookflow.engine.leases import Lease
 from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import new_loop
-from django_hookflow.engine.outcomes import raise_as, timeout_error
-from django_hookflow.engine.outstanding import Outstanding, wait_entry
-from django_hookflow.engine.plans import Job, Mailbox, Plan, Wait
+from django_hookflow.engine.outcomes import raise_as
+from django_hookflow.engine.outstanding import Outstanding
+from django_hookflow.engine.plans import Child, Job, Plan, Wait
 from django_hookflow.engine.suspending import WorkflowSuspended, block_delay
 from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock
 from django_hookflow.engine.units import Units, needs_thread
+from django_hookflow.engine.waits import ending, invocation, wait_entry
 from django_hookflow.exceptions import SerializationError, WorkflowDefinitionError
 
 #: A retry this close is awaited in the delivery, a later one suspends.
@@ -95,12 +98,15 @@ class Scheduler:
         threads: int,
         observe: events.Observer,
         state: LiveState,
+        wake: Callable[[Sequence[UUID]], Awaitable[None]],
+        winding_up: bool = False,
     ) -> None:
         self.loop = new_loop()
         self.run = claimed.run
         self.executor = executor
         self.replay = Replay(claimed.entries, seq=claimed.run.seq, series=claimed.series)
-        self.handed_at: datetime = claimed.run.created_at
+        # Not when it was triggered: with a delay that may be long ago.
+        self.handed_at: datetime = claimed.run.started_at or claimed.run.created_at
         self.closing = False
         self.rehearsing = False
         self.refusals = 0
@@ -114,6 +120,10 @@ class Scheduler:
         self._clock = clock
         self._delivery_seconds = delivery_seconds
         self._threads = threads
+        self._wake = wake
+        self._winding_up = winding_up
+        #: The run is being cancelled: what executes is recorded, and nothing more begins.
+        self.told = False
         self._seen = claimed.run.signals
         self._outstanding = Outstanding(self.loop, self.replay, executor.stopwatch)
         self._units = Units(executor, stop.event)
@@ -209,17 +219,25 @@ class Scheduler:
     def _take_in(self) -> None:
         while self._units.ends:
             end = self._units.ends.popleft()
-            if isinstance(end, (Settled, Failed)):
-                self._paused = end.committed.status is RunStatus.PAUSED
             if isinstance(end, Settled):
                 self.replay.settle(end.committed.entry)
-                self._seen = max(self._seen, end.committed.signals)
+                self._hear(end.committed)
                 self._tell.recorded(end)
             elif isinstance(end, Failed):
+                self._hear(end.committed)
                 self._outstanding.ready.append(end.job)
                 self._tell.will_retry(end)
+            elif isinstance(end.error, Stopped):
+                self.told = True
             else:
                 self.broken = self.broken or end.error
+
+    def _hear(self, committed: Committed) -> None:
+        """What a commit tells besides its outcome: that something came, a pause, a cancel."""
+        self._seen = max(self._seen, committed.signals)
+        self._paused = committed.status is RunStatus.PAUSED
+        if committed.status is RunStatus.CANCELLING and not self._winding_up:
+            self.told = True
 
     def _hand_over(self) -> bool:
         entry = self.replay.hand_over()
@@ -251,21 +269,25 @@ class Scheduler:
         if self.broken is None and self._lease.lost:
             self.broken = Fenced("the lease was taken over")
         mismatch = self._misread or self.replay.check()
-        if self.broken is None and mismatch is None and not (self._stop.stopped or self._paused):
+        going = self.broken is None and mismatch is None
+        if going and not self._stop.stopped and not self.told and not self._paused:
             if self._dead and (job := self._startable()):
                 await self._block(self._death_notice(job), timedelta(hours=1))
                 return
+            if await self._start_children():
+                return
             self._start_ready()
         if self._units.running or self._units.ends:
-            if mismatch is None:
+            if mismatch is None and not self.told:
                 await self._fire_due()
             # A holder that lost the run fires nothing more: its timers are not to be waited for.
-            await self._pause(None if self.broken is not None else self._next_timer())
+            held_up = self.broken is not None or self.told
+            await self._pause(None if held_up else self._next_timer())
         elif self.broken is not None:
             raise self.broken
         elif mismatch is not None:
             await self._block(mismatch.reason, block_delay(self.run.blocked_n))
-        elif self._stop.stopped or self._used_up or self._paused:
+        elif self._stop.stopped or self._used_up or self.told or self._paused:
             await self._suspend(timedelta(0))
         else:
             await self._idle()
@@ -289,11 +311,57 @@ class Scheduler:
 
     # --- starting
 
+    async def _start_children(self) -> bool:
+        """Start the runs that were invoked, and wake them together.
+
+        Whether one of them has failed already, because its name was taken.
+        """
+        started, taken = [], False
+        for wait in self._outstanding.live_waits():
+            work = wait.plan.work
+            if wait.recorded or not isinstance(work, Child) or self._is_late():
+                continue
+            try:
+                answer = await self._commit(invocation(self.run, self.executor.fence, wait, work))
+            except Stopped:
+                self.told = True
+                break
+            assert isinstance(answer, Committed), "only waits answer NotYet"
+            self._hear(answer)
+            if answer.entry.is_outcome:
+                del self._outstanding.parked[wait.key]
+                self.replay.settle(answer.entry)
+                taken = True
+                continue
+            wait.recorded = True
+            if answer.entry.child is not None:
+                started.append(answer.entry.child)
+        if started:
+            await self._wake(started)
+        return taken
+
+    def _is_late(self) -> bool:
+        """Whether the whole run's time is over; the next delivery fails it."""
+        deadline = self.run.deadline
+        late = deadline is not None and self.executor.stopwatch.until(deadline) <= 0
+        self._used_up = self._used_up or (late and not self._winding_up)
+        return late and not self._winding_up
+
+    async def _commit(self, transition: Commit) -> Union[Committed, NotYet]:
+        """One transaction of the delivery's own, from which its clock is set as well."""
+        stopwatch, hops = self.executor.stopwatch, self.executor.hops
+        asked_at = stopwatch.before()
+        answer: Union[Committed, NotYet] = await hops.own(hops.journal.commit, transition)
+        stopwatch.sync(answer.now, asked_at)
+        return answer
+
     def _startable(self) -> Union[Job, None]:
         return next(iter(self._outstanding.live_jobs()), None)
 
     def _start_ready(self) -> None:
         jobs = self._outstanding.ready = self._outstanding.live_jobs()
+        if self._is_late():
+            return
         due = [job for job in jobs if self._remaining(job) <= 0]
         starting: list[Job] = []
         free = self._threads - self._units.threads
@@ -370,7 +438,7 @@ class Scheduler:
             if wait.is_due(until) or self._may_have_come(wait)
         ]
         for wait in sorted(waits, key=lambda wait: (_due_first(wait), wait.requested)):
-            if self.broken is not None:
+            if self.broken is not None or self.told:
                 break
             fired = await self._fire(wait) or fired
         return fired
@@ -380,31 +448,19 @@ class Scheduler:
         return bool(wait.listens) and wait.looked < self._seen
 
     async def _fire(self, wait: Wait) -> bool:
-        stopwatch = self.executor.stopwatch
-        asked_at = stopwatch.before()
-        transition, seen = self._ending_of(wait), self._seen
-        hops = self.executor.hops
-        answer = await hops.own(hops.journal.commit, transition)
-        stopwatch.sync(answer.now, asked_at)
+        seen = self._seen
+        try:
+            answer = await self._commit(ending(self.executor.fence, wait))
+        except Stopped:
+            self.told = True
+            return False
         if not isinstance(answer, Committed):
             wait.looked = seen
             return False
-        self._seen = max(self._seen, answer.signals)
-        self._paused = answer.status is RunStatus.PAUSED
+        self._hear(answer)
         del self._outstanding.parked[wait.key]
         self.replay.settle(answer.entry)
         return True
-
-    def _ending_of(self, wait: Wait) -> Union[Fire, Receive]:
-        entry, work = wait_entry(wait), wait.plan.work
-        if not isinstance(work, Mailbox):
-            return Fire(fence=self.executor.fence, entry=entry)
-        return Receive(
-            fence=self.executor.fence,
-            entry=entry,
-            source=work.source,
-            timeout_error=timeout_error(wait.plan.request.step_id, work),
-        )
 
     async def _pause(self, seconds: Union[float, None]) -> None:
         """Wait for a unit's end, a stop, or so many seconds; idle connections are given back."""
@@ -455,6 +511,7 @@ class Scheduler:
         answer = await hops.own(hops.journal.suspend, transition)
         if isinstance(answer, SignalsMoved):
             self._seen = answer.seen  # look again: the loop comes back here
+            self.told = self.told or (answer.cancelling and not self._winding_up)
             self._paused = False  # it would have stayed so; resuming is a signal too
             return
         waiting = tuple(wait.key for wait in self._outstanding.live_waits())

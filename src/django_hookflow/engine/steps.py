@@ -7,7 +7,7 @@ its outcome. Nothing here executes anything. ``sync.py`` is the facade for ``def
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar, Union, overload
@@ -19,9 +19,17 @@ from django_hookflow.core.moments import check_moment
 from django_hookflow.core.requests import Request, check_event_name, check_step_id
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.showing import show
-from django_hookflow.core.transitions import EVENT
+from django_hookflow.core.transitions import CALLBACK, EVENT
 from django_hookflow.engine.callables import callable_of, is_async, qualified_name, unwrap
+from django_hookflow.engine.callbacks import Callback, Callbacks, check_callback, check_confirm
 from django_hookflow.engine.calls import CallResponse, HttpCall, origin
+from django_hookflow.engine.children import Invocable, child_of, is_invocable
+from django_hookflow.engine.mapping import (
+    check_concurrency,
+    check_items,
+    check_tolerance,
+    side_by_side,
+)
 from django_hookflow.engine.ordered import ordered
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.plans import (
@@ -31,6 +39,7 @@ from django_hookflow.engine.plans import (
     Plan,
     StepOptions,
     Timer,
+    Undo,
     Work,
 )
 from django_hookflow.engine.requesting import (
@@ -42,6 +51,7 @@ from django_hookflow.engine.requesting import (
     check_url,
 )
 from django_hookflow.engine.scheduler import Scheduler
+from django_hookflow.engine.undoing import Compensation, undo_of
 from django_hookflow.exceptions import WorkflowDefinitionError
 
 P = ParamSpec("P")
@@ -67,10 +77,21 @@ class Steps:
 
     _scheduler: Scheduler
     _default_retry: RetryPolicy
+    _callbacks: Callbacks
     _options: StepOptions = NO_OPTIONS
 
-    def options(self, *, retry: RetryPolicy | None = None, timeout: float | None = None) -> Steps:
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        compensate: Compensation | None = None,
+    ) -> Steps:
         """The same steps with these options; ``timeout`` is seconds per attempt.
+
+        ``compensate`` is an importable function, or ``(fn, *args)``: when the run later fails
+        or is cancelled, it is called as ``fn(result, *args)`` in a durable step of its own,
+        newest step first, with ``None`` for a step whose outcome is unknown.
 
         A timeout cancels an ``async def`` step; a ``def`` step runs on a bounded thread and
         its late result is discarded (its effect may still happen).
@@ -82,8 +103,13 @@ class Steps:
         merged = StepOptions(
             retry=retry or self._options.retry,
             timeout=self._options.timeout if timeout is None else float(timeout),
+            undo=self._options.undo if compensate is None else self._undo(compensate),
         )
         return replace(self, _options=merged)
+
+    def _undo(self, compensate: Compensation) -> Undo:
+        executor = self._scheduler.executor
+        return undo_of(compensate, executor.codec, executor.max_value_bytes)
 
     @overload
     async def run(
@@ -101,6 +127,11 @@ class Steps:
         repeat, under the same idempotency key, if the process dies before the record. Raises
         :class:`~django_hookflow.exceptions.StepFailed` when its attempts are used up.
         """
+        return await self._run(step_id, fn, args, kwargs)
+
+    async def _run(
+        self, step_id: str, fn: Any, args: Any, kwargs: Any, *, exact: bool = False
+    ) -> Any:
         work = Function(
             fn=callable_of(_check_callable(fn)),
             args=args,
@@ -108,7 +139,9 @@ class Steps:
             is_async=is_async(fn),
             hint=hint_of(unwrap(fn)),
         )
-        return await self._ask(step_id, Kind.RUN, qualified_name(fn), (args, kwargs), work)
+        return await self._ask(
+            step_id, Kind.RUN, qualified_name(fn), (args, kwargs), work, exact=exact
+        )
 
     @ordered
     async def atomic(
@@ -166,6 +199,45 @@ class Steps:
         return await self._ask(step_id, Kind.EVENT, event, timeout, work)
 
     @ordered
+    async def callback(
+        self,
+        step_id: str,
+        expires: Union[float, timedelta] = timedelta(days=7),
+        *,
+        confirm: str | None = None,
+    ) -> Callback:
+        """A URL under which somebody can answer this run, once: ``url``, ``expires_at``.
+
+        Nothing is recorded: every replay makes the same one. ``expires`` is seconds or a
+        ``timedelta`` from ``ctx.now()``. With ``confirm``, a question of 1 to 200 characters, the
+        URL opened in a browser shows a page with that question and a button, which answers
+        ``{"confirmed": true}``; what is in the URL can be read by whoever has it.
+        """
+        await self._admit(step_id)
+        step_id, question = check_step_id(step_id), check_confirm(confirm)
+        lifetime = _check_duration("expires", expires)
+        return self._callbacks.make(step_id, self._scheduler.handed_at + lifetime, question)
+
+    @ordered
+    async def wait_for_callback(
+        self, cb: Callback, timeout: Union[float, timedelta, None] = None
+    ) -> Any:
+        """The JSON that was first posted to ``cb.url``, also if that was before this wait.
+
+        ``timeout`` is seconds or a ``timedelta``. When nothing has come by then, or when the URL
+        has expired, :class:`~django_hookflow.exceptions.EventTimeout`, and later answers are
+        refused. Each callback is waited for once.
+        """
+        work = Mailbox(
+            source=CALLBACK,
+            name=check_callback(cb).mailbox,
+            timeout=_check_patience(timeout),
+            until=cb.expires_at,
+        )
+        with self._callbacks.waiting(cb):
+            return await self._ask(cb.step_id, Kind.CALLBACK, cb.key, timeout, work)
+
+    @ordered
     async def call(
         self,
         step_id: str,
@@ -206,7 +278,77 @@ class Steps:
         assert isinstance(plain, CallResponse), "the scheduler decodes calls"
         return plain
 
-    async def _ask(self, step_id: str, kind: Kind, call: str, args: Any, work: Work) -> Any:
+    @ordered
+    async def invoke(
+        self,
+        step_id: str,
+        workflow: Invocable,
+        data: Any = None,
+        run_id: str | None = None,
+    ) -> Any:
+        """Start a run of ``workflow`` and wait for what it returns.
+
+        It is a run like any other, with this one as its parent: cancelling the parent cancels
+        it. Without a ``run_id`` it has one of its own, the same whatever is repeated. Raises
+        :class:`~django_hookflow.exceptions.ChildFailed` when the child fails or is cancelled.
+        """
+        return await self._invoke(step_id, workflow, data, run_id, exact=False)
+
+    async def _invoke(
+        self, step_id: str, workflow: Any, data: Any, run_id: str | None, *, exact: bool
+    ) -> Any:
+        executor = self._scheduler.executor
+        work = child_of(
+            workflow, data, run_id, parent=executor.run, codec=executor.codec,
+            limit=executor.max_value_bytes,
+        )  # fmt: skip
+        seen = (work.start.data, run_id)
+        return await self._ask(step_id, Kind.CHILD, work.start.workflow_id, seen, work, exact=exact)
+
+    @ordered
+    async def map(
+        self,
+        step_id: str,
+        fn_or_workflow: Any,
+        items: Iterable[Any],
+        *,
+        concurrency: int = 10,
+        tolerate: Union[int, float] = 0,
+    ) -> list[Any]:
+        """A function: one step for each item; a workflow: one child run for each item.
+
+        At most ``concurrency`` side by side; results in the order of ``items``. The n-th item's
+        step is ``step_id[n]``, from 0, and compares its item on replay. More failures than
+        ``tolerate`` (a number, or a fraction below 1 of all items) raise the first of them,
+        and nothing more is started; within it, the result of a failed item is its exception.
+        """
+        given = check_items(items)
+        most = check_tolerance(tolerate, len(given))
+        is_workflow = is_invocable(fn_or_workflow)
+        if not is_workflow:
+            _check_callable(fn_or_workflow)
+
+        async def one(place: int) -> Any:
+            name, item = f"{step_id}[{place}]", given[place]
+            if is_workflow:
+                return await self._invoke(name, fn_or_workflow, item, None, exact=True)
+            return await self._run(name, fn_or_workflow, (item,), {}, exact=True)
+
+        return await side_by_side(
+            one, len(given), concurrency=check_concurrency(concurrency), tolerate=most
+        )
+
+    async def _together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What ``gather`` of a ``def`` workflow does; an ``async def`` one has asyncio's."""
+
+        async def one(place: int) -> Any:
+            name, fn, *args = calls[place]
+            return await self._run(name, fn, tuple(args), {})
+
+        return await side_by_side(one, len(calls), concurrency=len(calls) or 1, tolerate=0)
+
+    async def _admit(self, step_id: str) -> None:
+        """Refuse what is asked for at the wrong place or at the wrong time."""
         scheduler = self._scheduler
         if scheduler.closing:
             scheduler.refusals += 1
@@ -218,16 +360,38 @@ class Steps:
             raise WorkflowDefinitionError(
                 f"step {show(step_id)} was asked for outside the workflow's own body"
             )
+
+    async def _ask(
+        self,
+        step_id: str,
+        kind: Kind,
+        call: str,
+        args: Any,
+        work: Work,
+        *,
+        exact: bool = False,
+    ) -> Any:
+        await self._admit(step_id)
         request = Request(
-            step_id=check_step_id(step_id), kind=kind, call=call, args_sha=digest((args,), {})
+            step_id=check_step_id(step_id),
+            kind=kind,
+            call=call,
+            args_sha=digest((args,), {}),
+            exact=exact,
         )
+        undo = self._options.undo
+        if undo is not None and isinstance(work, (Timer, Mailbox)):
+            raise WorkflowDefinitionError(
+                f"step {show(step_id)} only waits: there is nothing to compensate"
+            )
         plan = Plan(
             request=request,
             work=work,
             retry=self._options.retry or self._default_retry,
             timeout=self._options.timeout,
+            undo="" if undo is None else undo.to_text(),
         )
-        return await scheduler.request(plan)
+        return await self._scheduler.request(plan)
 
 
 def _check_callable(fn: Any) -> Callable[..., Any]:
@@ -240,14 +404,16 @@ def _check_callable(fn: Any) -> Callable[..., Any]:
 
 
 def _check_patience(timeout: Union[float, timedelta, None]) -> Union[timedelta, None]:
-    if timeout is None:
-        return None
-    if not isinstance(timeout, timedelta):
-        _check_seconds("timeout", timeout)
-        timeout = timedelta(seconds=timeout)
-    if not timedelta(0) <= timeout <= MAX_SLEEP:
-        raise ValueError(f"timeout is 0 s to 1000 years, not {show(timeout)}")
-    return timeout
+    return None if timeout is None else _check_duration("timeout", timeout)
+
+
+def _check_duration(name: str, duration: Union[float, timedelta]) -> timedelta:
+    if not isinstance(duration, timedelta):
+        _check_seconds(name, duration)
+        duration = timedelta(seconds=duration)
+    if not timedelta(0) <= duration <= MAX_SLEEP:
+        raise ValueError(f"{name} is 0 s to 1000 years, not {show(duration)}")
+    return duration
 
 
 def _check_seconds(name: str, seconds: Any) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar, Union, overload
 
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.showing import show
+from django_hookflow.engine.callbacks import Callback, check_callback
 from django_hookflow.engine.calls import CallResponse
+from django_hookflow.engine.children import Invocable
 from django_hookflow.engine.place import refuse_inside_step
 from django_hookflow.engine.scheduler import Scheduler
 from django_hookflow.engine.steps import MAX_REFUSALS, Steps
 from django_hookflow.engine.suspending import WorkflowSuspended
+from django_hookflow.engine.undoing import Compensation
 from django_hookflow.engine.unwinding import raise_at_next_line
 from django_hookflow.exceptions import WorkflowDefinitionError
 
@@ -31,10 +34,14 @@ class SyncSteps:
     _scheduler: Scheduler
 
     def options(
-        self, *, retry: RetryPolicy | None = None, timeout: float | None = None
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        compensate: Compensation | None = None,
     ) -> SyncSteps:
         """See :meth:`Steps.options`."""
-        steps = self._steps.options(retry=retry, timeout=timeout)
+        steps = self._steps.options(retry=retry, timeout=timeout, compensate=compensate)
         return SyncSteps(_steps=steps, _scheduler=self._scheduler)
 
     @overload
@@ -64,6 +71,55 @@ class SyncSteps:
     ) -> Any:
         """See :meth:`Steps.wait_for_event`."""
         return self._wait(step_id, self._steps.wait_for_event(step_id, event, timeout))
+
+    def invoke(
+        self, step_id: str, workflow: Invocable, data: Any = None, run_id: str | None = None
+    ) -> Any:
+        """See :meth:`Steps.invoke`."""
+        return self._wait(step_id, self._steps.invoke(step_id, workflow, data, run_id))
+
+    def map(
+        self,
+        step_id: str,
+        fn_or_workflow: Any,
+        items: Iterable[Any],
+        *,
+        concurrency: int = 10,
+        tolerate: Union[int, float] = 0,
+    ) -> list[Any]:
+        """See :meth:`Steps.map`."""
+        coro = self._steps.map(
+            step_id, fn_or_workflow, items, concurrency=concurrency, tolerate=tolerate
+        )
+        return self._wait(step_id, coro)
+
+    def gather(self, *calls: tuple[Any, ...]) -> list[Any]:
+        """Steps side by side: ``gather(("a", fn_a, x), ("b", fn_b, y))``, results in order.
+
+        Each is ``(step_id, fn, *args)``. ``def`` functions run on threads, so many at a time as
+        ``DJANGO_HOOKFLOW_THREADS`` allows. The first failure is raised, and what has not begun
+        by then never does.
+        """
+        given: tuple[Any, ...] = calls
+        for call in given:
+            if not isinstance(call, tuple) or len(call) < 2 or not callable(call[1]):
+                raise TypeError(f"gather takes tuples (step_id, fn, *args), not {show(call)}")
+        names = ", ".join(str(call[0]) for call in calls)
+        return self._wait(names, self._steps._together(calls))
+
+    def callback(
+        self,
+        step_id: str,
+        expires: Union[float, timedelta] = timedelta(days=7),
+        *,
+        confirm: str | None = None,
+    ) -> Callback:
+        """See :meth:`Steps.callback`."""
+        return self._wait(step_id, self._steps.callback(step_id, expires, confirm=confirm))
+
+    def wait_for_callback(self, cb: Callback, timeout: Union[float, timedelta, None] = None) -> Any:
+        """See :meth:`Steps.wait_for_callback`."""
+        return self._wait(check_callback(cb).step_id, self._steps.wait_for_callback(cb, timeout))
 
     def call(
         self,
@@ -107,7 +163,7 @@ class SyncSteps:
             # The delivery's loop waits for the body's own thread and would never hear of it.
             raise WorkflowDefinitionError(
                 f"step {show(step_id)} was asked for on another thread than the workflow's own; "
-                "for steps side by side write the workflow as async def and use asyncio.gather"
+                "for steps side by side use ctx.step.gather or ctx.step.map"
             )
         if self._scheduler.closing:
             self._scheduler.refusals += 1

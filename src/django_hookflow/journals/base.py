@@ -22,7 +22,10 @@ from django_hookflow.core.transitions import (
     Claimed,
     Commit,
     Committed,
+    Compensated,
     Conflict,
+    Fail,
+    Failing,
     Finish,
     Finished,
     Fork,
@@ -70,8 +73,12 @@ CRASH_POINTS = tuple(
         "atomic",
         "fire",
         "receive",
+        "begin",
+        "invoke",
+        "collect",
         "suspend",
         "release",
+        "fail",
         "finish",
         "signal",
         "event",
@@ -155,7 +162,9 @@ class Journal(Protocol):
 
     def release(self, transition: Release) -> None: ...
 
-    def finish(self, transition: Finish) -> Union[Finished, StaysPaused]: ...
+    def fail(self, transition: Fail) -> Union[Failing, StaysPaused, SignalsMoved]: ...
+
+    def finish(self, transition: Finish) -> Union[Finished, StaysPaused, SignalsMoved]: ...
 
     def signal(self, transition: Signal) -> Signalled: ...
 
@@ -172,7 +181,13 @@ class Journal(Protocol):
 
     def resume(self, transition: Resume) -> Union[Resumed, Unchanged]: ...
 
-    def retry(self, transition: Retry) -> Union[Retried, NotFailed]: ...
+    def retry(self, transition: Retry) -> Union[Retried, NotFailed, Compensated]: ...
+
+    def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:
+        """Runs to be cancelled because the one that invoked them was, or is over.
+
+        Of these parents, or of any.
+        """
 
     def rearm(self, transition: Rearm) -> bool:
         """Whether this caller won; then a wake-up is owed."""

@@ -133,7 +133,10 @@ class MemoryJournal:
     def release(self, transition: t.Release) -> None:
         self._run("release", memory_holder.release, transition)
 
-    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused]:
+    def fail(self, transition: t.Fail) -> Union[t.Failing, t.StaysPaused, t.SignalsMoved]:
+        return self._run("fail", memory_holder.fail, transition)
+
+    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused, t.SignalsMoved]:
         return self._run("finish", memory_holder.finish, transition)
 
     def beat(self, transition: t.Beat) -> Sequence[UUID]:
@@ -172,8 +175,11 @@ class MemoryJournal:
     def resume(self, transition: t.Resume) -> Union[t.Resumed, t.Unchanged]:
         return self._run("resume", memory_outside.resume, transition)
 
-    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed]:
+    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed, t.Compensated]:
         return self._run("retry", memory_outside.retry, transition)
+
+    def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:
+        return self._read(memory_outside.orphans, limit, of)
 
     # --- wake-ups
 

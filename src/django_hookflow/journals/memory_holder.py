@@ -12,19 +12,24 @@ from uuid import UUID
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
-    STEP,
     Atomic,
     Attempted,
     Beat,
+    Begin,
     Claim,
     Claimed,
+    Collect,
     Commit,
     Committed,
+    Conflict,
+    Fail,
+    Failing,
     Fence,
     Fenced,
     Finish,
     Finished,
     Fire,
+    Invoke,
     NotClaimed,
     NotYet,
     Receive,
@@ -32,11 +37,12 @@ from django_hookflow.core.transitions import (
     Release,
     SignalsMoved,
     StaysPaused,
+    Stopped,
     Suspend,
     Suspended,
-    wait_for,
 )
-from django_hookflow.journals.memory_outside import with_signal
+from django_hookflow.journals.collecting import collected
+from django_hookflow.journals.memory_outside import signal_parent, trigger
 from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryRun, MemoryStep
 
 EARLY = timedelta(seconds=2)
@@ -118,6 +124,8 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
     run = draft.run(fence.id)
     if run is None or run.status not in OPEN or not run.holds(fence.epoch):
         raise Fenced
+    if run.status is RunStatus.CANCELLING and not isinstance(transition, (Record, Attempted)):
+        raise Stopped
     there = draft.step(run.id, (run.generation, entry.key, entry.series))
     if there is not None and there.entry.is_outcome:
         raise Fenced("another holder recorded this step")
@@ -126,6 +134,8 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
     if written is None:
         return NotYet(now=draft.now)
     run = _passed(run, fence, draft.now, outcome=written.is_outcome)
+    if isinstance(transition, Invoke) and written.child not in {None, transition.child.id}:
+        run = replace(run, signals=run.signals + 1)  # it may be over, and has told nobody
     if written.is_outcome:
         written = replace(written, seq=run.seq, finished_at=draft.now)
     draft.put_run(run)
@@ -158,11 +168,24 @@ def _entry_of(
 ) -> Union[Entry, None]:
     """The row to write, without its seq; ``None`` if it is not time yet."""
     now, entry = draft.now, transition.entry
-    if pending is not None and isinstance(transition, (Fire, Receive)):
-        entry = replace(entry, ready_at=pending.ready_at, started_at=pending.started_at)
+    if pending is not None and isinstance(transition, (Fire, Receive, Collect)):
+        entry = replace(
+            entry,
+            ready_at=pending.ready_at,
+            started_at=pending.started_at,
+            child=pending.child,
+            undo=pending.undo,
+        )
     entry = replace(entry, started_at=entry.started_at or now)
-    if isinstance(transition, Record):
+    if isinstance(transition, (Record, Begin)):
         return entry
+    if isinstance(transition, Invoke):
+        return pending or _with_child(draft, transition)
+    if isinstance(transition, Collect):
+        child = None if entry.child is None else draft.run(entry.child)
+        if child is None:
+            return collected(entry, None, None)
+        return collected(entry, child.view(now), child.result)
     if isinstance(transition, Attempted):
         again = now + transition.retry_in
         return replace(entry, status=StepStatus.PENDING, seq=None, ready_at=again, finished_at=None)
@@ -173,6 +196,21 @@ def _entry_of(
             return None
         return replace(entry, status=StepStatus.COMPLETED)
     return _received(draft, transition, entry)
+
+
+def _with_child(draft: Draft, transition: Invoke) -> Entry:
+    """The row of the wait, once the child is there; an outcome if its name is taken."""
+    child, now = transition.child, draft.now
+    entry = replace(transition.entry, started_at=transition.entry.started_at or now)
+    there = draft.run_named(child.run_id)
+    ours = there is not None and (there.parent, there.parent_step) == (
+        transition.fence.id,
+        entry.key,
+    )
+    stored = trigger(draft, child)
+    if isinstance(stored, Conflict) or not (stored.created or ours):
+        return replace(entry, status=StepStatus.FAILED, error=transition.conflict)
+    return replace(entry, child=stored.id)
 
 
 def _received(draft: Draft, transition: Receive, entry: Entry) -> Union[Entry, None]:
@@ -202,7 +240,8 @@ def suspend(draft: Draft, transition: Suspend) -> Union[Suspended, SignalsMoved,
         _write_pending(draft, run, transition)
         return _leave_paused(draft, run, transition.fence)
     if run.signals != transition.seen:
-        return SignalsMoved(seen=run.signals)
+        cancelling = run.status is RunStatus.CANCELLING
+        return SignalsMoved(seen=run.signals, cancelling=cancelling)
     due = transition.due
     at = draft.now + due if isinstance(due, timedelta) else due
     if run.deadline is not None:
@@ -248,15 +287,24 @@ def release(draft: Draft, transition: Release) -> None:
     draft.put_run(replace(run, status=status, lease_until=None, due_at=draft.now))
 
 
-def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused]:
+def fail(draft: Draft, transition: Fail) -> Union[Failing, StaysPaused, SignalsMoved]:
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
         return _leave_paused(draft, run, transition.fence)
-    if transition.parent is not None:
-        parent = draft.run(transition.parent)
-        if parent is not None and parent.status in OPEN:
-            wanted = wait_for(STEP, transition.parent_step) in parent.waits
-            draft.put_run(with_signal(parent, draft.now, wanted))
+    if run.status is RunStatus.CANCELLING:
+        return SignalsMoved(seen=run.signals, cancelling=True)
+    run = _passed(run, transition.fence, draft.now, outcome=False)
+    draft.put_run(replace(run, error=transition.error, deadline=None, deaths=0))
+    return Failing()
+
+
+def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused, SignalsMoved]:
+    run = _held(draft, transition.fence)
+    if run.status is RunStatus.PAUSED:
+        return _leave_paused(draft, run, transition.fence)
+    if run.status is RunStatus.CANCELLING and transition.status is not RunStatus.CANCELLED:
+        return SignalsMoved(seen=run.signals, cancelling=True)
+    signal_parent(draft, transition.parent, transition.parent_step)
     draft.put_run(
         replace(
             run,

@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from typing import Union
 from uuid import UUID
 
-from django_hookflow.core.entries import ACTIVE, PAUSABLE, RunStatus
+from django_hookflow.core.entries import ACTIVE, PAUSABLE, TERMINAL, Kind, RunStatus
 from django_hookflow.core.transitions import (
+    STEP,
     Cancel,
     Cancelled,
+    Compensated,
     Conflict,
     NotFailed,
     Over,
@@ -60,6 +62,9 @@ def trigger(draft: Draft, transition: Trigger) -> Union[Triggered, Conflict]:
             due_at=due,
             owed_at=now,
             deadline=None if transition.timeout is None else due + transition.timeout,
+            parent=transition.parent,
+            parent_step=transition.parent_step,
+            depth=transition.depth,
         )
     )
     draft.put_tags(transition.id, transition.tags)
@@ -106,7 +111,9 @@ def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
     sent = {(event.source, event.dedup_id) for event in draft.events(run.id)}
     once = transition.dedup_id is not None
     if once and (transition.source, transition.dedup_id) in sent:
-        return Signalled(owed=False)
+        return Signalled(owed=False, stored=False)
+    if _too_late(draft, run, transition):
+        return Signalled(owed=False, stored=False)
     draft.put_event(
         MemoryEvent(
             number=draft.next_event(),
@@ -121,6 +128,21 @@ def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
     return signal(draft, Signal(id=run.id, wait=transition.wait))
 
 
+def _too_late(draft: Draft, run: MemoryRun, transition: SendEvent) -> bool:
+    """Whether this is an answer, and its question is decided or of another pass."""
+    if transition.generation is None:
+        return False
+    decided = any(
+        step.entry.kind is Kind.CALLBACK
+        and step.entry.event == transition.name
+        and step.entry.is_outcome
+        and not step.superseded
+        for (generation, _, _), step in draft.steps(run.id).items()
+        if generation == transition.generation
+    )
+    return decided or run.generation != transition.generation
+
+
 # --- CANCEL
 
 
@@ -128,6 +150,11 @@ def cancel(draft: Draft, transition: Cancel) -> Union[Cancelled, Over]:
     run = draft.run(transition.id)
     if run is None or run.status not in OPEN:
         return Over(status=None if run is None else run.status)
+    if transition.compensate and run.status is RunStatus.CANCELLING:
+        return Cancelled(owed=run.owed_at is not None)
+    if transition.compensate and has_undo(draft, run):
+        return _wind_up(draft, run)
+    signal_parent(draft, run.parent, run.parent_step)
     draft.put_run(
         replace(
             run,
@@ -173,14 +200,69 @@ def resume(draft: Draft, transition: Resume) -> Union[Resumed, Unchanged]:
     return Resumed()
 
 
-def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed]:
+def _wind_up(draft: Draft, run: MemoryRun) -> Cancelled:
+    run = replace(
+        run,
+        status=RunStatus.CANCELLING,
+        signals=run.signals + 1,
+        deadline=None,
+        waits=(),
+        blocked="",
+        blocked_n=0,
+        deaths=0,
+    )
+    if run.leased(draft.now):
+        draft.put_run(replace(run, due_at=run.lease_until))
+        return Cancelled()
+    draft.put_run(replace(run, due_at=draft.now, wake_n=run.wake_n + 1, owed_at=draft.now))
+    return Cancelled(owed=True)
+
+
+def signal_parent(draft: Draft, id: Union[UUID, None], step: str) -> None:
+    """The end of a child moves its parent's mailbox."""
+    parent = None if id is None else draft.run(id)
+    if parent is not None and parent.status in OPEN:
+        wanted = wait_for(STEP, step) in parent.waits
+        draft.put_run(with_signal(parent, draft.now, wanted))
+
+
+def has_undo(draft: Draft, run: MemoryRun) -> bool:
+    return any(
+        generation == run.generation and not step.superseded and step.entry.undo
+        for (generation, _, _), step in draft.steps(run.id).items()
+    )
+
+
+def orphans(draft: Draft, limit: int, of: Union[Sequence[UUID], None]) -> list[UUID]:
+    found = []
+    for run in draft.all_runs():
+        if run.parent is None or run.status not in OPEN or run.status is RunStatus.CANCELLING:
+            continue
+        parent = draft.run(run.parent)
+        ended = parent is not None and (
+            parent.status in TERMINAL or parent.status is RunStatus.CANCELLING
+        )
+        if ended and (of is None or run.parent in of):
+            found.append(run.id)
+    return sorted(found)[:limit]
+
+
+def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensated]:
     run = draft.run(transition.id)
     if run is None or run.status is not RunStatus.FAILED:
         return NotFailed(status=None if run is None else run.status)
     uncaught = run.error.uncaught if run.error else ()
-    for (generation, key, _), step in draft.steps(run.id).items():
-        if generation == run.generation and key in uncaught and step.entry.is_failed:
-            draft.put_step(run.id, generation, replace(step, superseded=True))
+    mine = [
+        step
+        for (generation, _, _), step in draft.steps(run.id).items()
+        if generation == run.generation and not step.superseded
+    ]
+    if any(step.entry.kind is Kind.UNDO for step in mine):
+        return Compensated()
+    for step in mine:
+        entry = step.entry
+        if (entry.key in uncaught and entry.is_failed) or entry.kind is Kind.ON_FAILURE:
+            draft.put_step(run.id, run.generation, replace(step, superseded=True))
     draft.put_run(
         replace(
             run,
@@ -256,8 +338,15 @@ def ended(draft: Draft, older_than: timedelta, statuses: Sequence[RunStatus]) ->
         if run.status in statuses
         and run.finished_at is not None
         and run.finished_at < draft.now - older_than
+        and not _is_expected(draft, run)
     ]
     return [id for _, id in sorted(old)]
+
+
+def _is_expected(draft: Draft, run: MemoryRun) -> bool:
+    """Whether a parent may still have to collect its result."""
+    parent = None if run.parent is None else draft.run(run.parent)
+    return parent is not None and parent.status in OPEN
 
 
 def overdue(draft: Draft, by: timedelta, limit: int) -> list[UUID]:

@@ -64,10 +64,10 @@ class MemoryRun:
 
     def view(self, now: datetime) -> RunView:
         facts = {name: getattr(self, name) for name in _VIEWED}
-        return RunView(failing=self.error is not None, now=now, **facts)
+        return RunView(now=now, **facts)
 
 
-_VIEWED = [f.name for f in fields(RunView) if f.name not in {"failing", "now"}]
+_VIEWED = [f.name for f in fields(RunView) if f.name != "now"]
 
 
 @dataclass(frozen=True, kw_only=True)

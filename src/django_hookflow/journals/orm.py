@@ -106,7 +106,10 @@ class OrmJournal:
     def release(self, transition: t.Release) -> None:
         orm_holder.release(self._tx, transition)
 
-    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused]:
+    def fail(self, transition: t.Fail) -> Union[t.Failing, t.StaysPaused, t.SignalsMoved]:
+        return orm_holder.fail(self._tx, transition)
+
+    def finish(self, transition: t.Finish) -> Union[t.Finished, t.StaysPaused, t.SignalsMoved]:
         return orm_holder.finish(self._tx, transition)
 
     def beat(self, transition: t.Beat) -> Sequence[UUID]:
@@ -143,8 +146,11 @@ class OrmJournal:
     def resume(self, transition: t.Resume) -> Union[t.Resumed, t.Unchanged]:
         return orm_pauses.resume(self._tx, transition)
 
-    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed]:
+    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed, t.Compensated]:
         return orm_outside.retry(self._tx, transition)
+
+    def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:
+        return orm_wakes.orphans(self._tx, limit, of)
 
     # --- wake-ups
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Union
+from uuid import UUID
 
 from django.db import IntegrityError
 from django.db.models import F, FilteredRelation, Q, Value, When
@@ -20,16 +21,22 @@ from django_hookflow.core.entries import Entry, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
     Atomic,
     Attempted,
+    Begin,
+    Collect,
     Commit,
     Committed,
     Fence,
     Fenced,
     Fire,
+    Invoke,
     NotYet,
     Receive,
     Record,
+    Stopped,
+    Triggered,
 )
 from django_hookflow.exceptions import WorkflowDefinitionError
+from django_hookflow.journals.collecting import collected
 from django_hookflow.journals.orm_aliases import writes_only_to
 from django_hookflow.journals.orm_rows import (
     OPEN,
@@ -38,11 +45,14 @@ from django_hookflow.journals.orm_rows import (
     outcome_columns,
     raw,
     read_entries,
+    read_run,
+    run_view,
     runs,
     step_row,
     steps,
     told,
 )
+from django_hookflow.journals.orm_starts import start
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import WorkflowStep
 
@@ -59,6 +69,8 @@ class _Held:
     pending: Union[int, None]
     wake_at: Union[datetime, None]
     started_at: Union[datetime, None]
+    child: Union[UUID, None]
+    undo: Union[str, None]
 
 
 def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
@@ -74,6 +86,8 @@ def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
                 foreign=work.raised,
                 patience=transition.fence.lease,
             )
+        except Stopped:
+            raise
         except Fenced:
             if _still_held(tx, transition.fence):
                 raise WorkflowDefinitionError(
@@ -86,6 +100,9 @@ def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
         Attempted: _attempted,
         Fire: _fire,
         Receive: _receive,
+        Begin: _begin,
+        Invoke: _invoke,
+        Collect: _collect,
     }
     body = partial(bodies[type(transition)], tx, transition)
     answer: Union[Committed, NotYet] = tx.run(
@@ -97,12 +114,17 @@ def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
 # --- the fence
 
 
-def _pass_fence(tx: Transactions, fence: Fence, entry: Entry, *, outcomes: int) -> _Held:
+#: A run that is being cancelled records what executes, and begins nothing.
+BEGINNING = [status for status in OPEN if status is not RunStatus.CANCELLING]
+
+
+def _pass_fence(
+    tx: Transactions, fence: Fence, entry: Entry, *, outcomes: int, executed: bool = False
+) -> _Held:
     """Take the row lock, give the outcome its number and renew the lease."""
     until = tx.now() + fence.lease
-    held = runs(tx.alias).filter(
-        pk=fence.id, epoch=fence.epoch, status__in=OPEN, lease_until__isnull=False
-    )
+    ours = runs(tx.alias).filter(pk=fence.id, epoch=fence.epoch, lease_until__isnull=False)
+    held = ours.filter(status__in=OPEN if executed else BEGINNING)
     changes: dict[str, Any] = {"seq": F("seq") + outcomes, "deaths": 0} if outcomes else {}
     paused = When(status=RunStatus.PAUSED.value, then=Value(None))
     if not held.update(
@@ -114,6 +136,8 @@ def _pass_fence(tx: Transactions, fence: Fence, entry: Entry, *, outcomes: int) 
         **changes,
         **told(fence),
     ):
+        if not executed and ours.filter(status=RunStatus.CANCELLING.value).exists():
+            raise Stopped
         raise Fenced
     return _read_back(tx, fence, entry)
 
@@ -132,8 +156,8 @@ def _read_back(tx: Transactions, fence: Fence, entry: Entry) -> _Held:
     ) & Q(steps__status=StepStatus.PENDING.value)
     query = runs(tx.alias).annotate(pending=FilteredRelation("steps", condition=same))
     columns = ("seq", "lease_until", "status", "generation", "signals")
-    joined = ("pending__id", "pending__wake_at", "pending__started_at")
-    row = query.values_list(*columns, *joined).get(pk=fence.id)
+    joined = ("id", "wake_at", "started_at", "child", "undo")
+    row = query.values_list(*columns, *(f"pending__{name}" for name in joined)).get(pk=fence.id)
     seq, lease_until, status, *rest = row
     return _Held(seq, lease_until - fence.lease, RunStatus(status), *rest)
 
@@ -177,7 +201,13 @@ def _as_asked(held: _Held, entry: Entry) -> Entry:
     """A wait whose row is there keeps the times that the row says."""
     if held.pending is None:
         return entry
-    return replace(entry, ready_at=held.wake_at, started_at=held.started_at)
+    return replace(
+        entry,
+        ready_at=held.wake_at,
+        started_at=held.started_at,
+        child=held.child,
+        undo=held.undo or "",
+    )
 
 
 # --- one per transition
@@ -185,13 +215,13 @@ def _as_asked(held: _Held, entry: Entry) -> Entry:
 
 def _record(tx: Transactions, transition: Record) -> Committed:
     fence, entry = transition.fence, transition.entry
-    held = _pass_fence(tx, fence, entry, outcomes=1)
+    held = _pass_fence(tx, fence, entry, outcomes=1, executed=True)
     return _outcome(tx, fence, held, entry)[0]
 
 
 def _attempted(tx: Transactions, transition: Attempted) -> Committed:
     fence, entry = transition.fence, transition.entry
-    held = _pass_fence(tx, fence, entry, outcomes=0)
+    held = _pass_fence(tx, fence, entry, outcomes=0, executed=True)
     entry = replace(
         entry,
         status=StepStatus.PENDING,
@@ -232,6 +262,54 @@ def _receive(tx: Transactions, transition: Receive) -> Committed:
     return committed
 
 
+def _begin(tx: Transactions, transition: Begin) -> Committed:
+    fence, entry = transition.fence, transition.entry
+    held = _pass_fence(tx, fence, entry, outcomes=0)
+    entry = replace(entry, started_at=entry.started_at or held.now)
+    _write(tx, fence, held, entry)
+    return _committed(held, entry)
+
+
+def _invoke(tx: Transactions, transition: Invoke) -> Committed:
+    fence, entry = transition.fence, transition.entry
+    held = _pass_fence(tx, fence, entry, outcomes=0)
+    entry = _as_asked(held, replace(entry, started_at=held.now))
+    if held.pending is not None:
+        return _committed(held, entry)
+    stored = start(tx, transition.child)
+    if isinstance(stored, Triggered) and (stored.created or _is_ours(tx, transition, stored.id)):
+        if not stored.created:
+            # It may be over already, and its end has told nobody.
+            runs(tx.alias).filter(pk=fence.id).update(signals=F("signals") + 1)
+            held = replace(held, signals=held.signals + 1)
+        entry = replace(entry, child=stored.id)
+        _write(tx, fence, held, entry)
+        return _committed(held, entry)
+    runs(tx.alias).filter(pk=fence.id).update(seq=F("seq") + 1)
+    taken = replace(entry, status=StepStatus.FAILED, error=transition.conflict)
+    return _outcome(tx, fence, replace(held, seq=held.seq + 1), taken)[0]
+
+
+def _is_ours(tx: Transactions, transition: Invoke, child: UUID) -> bool:
+    mine = {"parent": transition.fence.id, "parent_step": transition.entry.key}
+    return bool(runs(tx.alias).filter(pk=child, **mine).exists())
+
+
+def _collect(tx: Transactions, transition: Collect) -> Committed:
+    fence = transition.fence
+    held = _pass_fence(tx, fence, transition.entry, outcomes=1)
+    entry = _as_asked(held, transition.entry)
+    if entry.child is None:
+        raise Fenced("another holder recorded this step")
+    child = read_run(tx.alias, entry.child, held.now)
+    result = runs(tx.alias).filter(pk=entry.child).annotate(text=raw("result"))
+    text = result.values_list("text", flat=True).first()
+    done = collected(entry, None if child is None else run_view(child), text)
+    if done is None:
+        raise RolledBack(NotYet(now=held.now))
+    return _outcome(tx, fence, held, done)[0]
+
+
 class _Work:
     """A user's function in the transaction; remembers what it raised itself."""
 
@@ -270,7 +348,8 @@ def _written(tx: Transactions, transition: Commit) -> Union[Committed, None]:
         workflow_run=fence.id, generation=row[0], key=entry.key, series=entry.series
     )
     for found in read_entries(mine.filter(epoch=fence.epoch, attempts=entry.attempt)):
-        if found.is_outcome != isinstance(transition, Attempted):
+        may_be_either = isinstance(transition, Invoke)
+        if may_be_either or found.is_outcome != isinstance(transition, (Attempted, Begin)):
             started = found.finished_at or found.started_at
             assert started is not None, "every row has times"
             return Committed(entry=found, now=started, status=RunStatus(row[1]))

@@ -16,7 +16,8 @@ from django.db.models import F, QuerySet, When
 
 from django_hookflow.core.entries import ACTIVE, TERMINAL, Entry, RunStatus
 from django_hookflow.core.transitions import (
-    STEP,
+    Fail,
+    Failing,
     Fence,
     Fenced,
     Finish,
@@ -26,7 +27,6 @@ from django_hookflow.core.transitions import (
     StaysPaused,
     Suspend,
     Suspended,
-    wait_for,
 )
 from django_hookflow.journals.orm_rows import (
     OPEN,
@@ -37,13 +37,12 @@ from django_hookflow.journals.orm_rows import (
     pack_waits,
     read_run,
     runs,
-    signal_columns,
+    signal_parent,
     step_row,
     told,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import Encoded, WorkflowRun
-from django_hookflow.querysets import waiting_for
 
 
 def held_by(tx: Transactions, fence: Fence) -> QuerySet[WorkflowRun]:
@@ -70,7 +69,8 @@ def suspend(tx: Transactions, transition: Suspend) -> Union[Suspended, SignalsMo
     held = row is not None and row["epoch"] == fence.epoch and row["lease_until"] is not None
     if row is None or not held or row["status"] not in OPEN:
         raise Fenced
-    return SignalsMoved(seen=row["signals"])
+    cancelling = row["status"] == RunStatus.CANCELLING
+    return SignalsMoved(seen=row["signals"], cancelling=cancelling)
 
 
 def _suspend(tx: Transactions, transition: Suspend) -> Union[Suspended, None]:
@@ -161,7 +161,7 @@ def release(tx: Transactions, transition: Release) -> None:
 
     body = partial(_release, tx, fence)
     while not tx.run("release", body, landed=landed, patience=fence.lease):
-        _check_held(tx, fence)
+        _cancelling(tx, fence)
 
 
 def _release(tx: Transactions, fence: Fence) -> bool:
@@ -170,7 +170,57 @@ def _release(tx: Transactions, fence: Fence) -> bool:
     return bool(given_back) or _leave_paused(tx, fence)
 
 
-def finish(tx: Transactions, transition: Finish) -> Union[Finished, StaysPaused]:
+def fail(tx: Transactions, transition: Fail) -> Union[Failing, StaysPaused, SignalsMoved]:
+    fence = transition.fence
+
+    def landed() -> Union[Failing, None]:
+        row = read_run(tx.alias, fence.id, datetime.min)
+        failing = row is not None and row["raw_error"] is not None
+        return Failing() if failing and row and row["epoch"] == fence.epoch else None
+
+    def body() -> Union[Failing, None]:
+        until = tx.now() + fence.lease
+        changed = (
+            held_by(tx, fence)
+            .exclude(status=RunStatus.CANCELLING.value)
+            .update(
+                error=transition.error,
+                lease_until=until,
+                due_at=until,
+                deadline=None,
+                nudges=0,
+                blocked="",
+                blocked_n=0,
+                deaths=0,
+            )
+        )
+        return Failing() if changed else None
+
+    while True:
+        if (answer := tx.run("fail", body, landed=landed, patience=fence.lease)) is not None:
+            return answer
+        if tx.run("fail", partial(_leave_paused, tx, fence)):
+            return StaysPaused()
+        if (cancelling := _cancelling(tx, fence)) is not None:
+            return cancelling
+
+
+def _cancelling(tx: Transactions, fence: Fence) -> Union[SignalsMoved, None]:
+    """What a holder that may not end its run is told; raises if it holds it no more.
+
+    ``None``: ask once more. The run was neither active nor paused only because somebody
+    resumed it between the two statements that asked.
+    """
+    row = tx.read(lambda: read_run(tx.alias, fence.id, datetime.min))
+    held = row is not None and row["epoch"] == fence.epoch and row["lease_until"] is not None
+    if row is None or not held or row["status"] not in OPEN:
+        raise Fenced
+    if row["status"] != RunStatus.CANCELLING:
+        return None
+    return SignalsMoved(seen=row["signals"], cancelling=True)
+
+
+def finish(tx: Transactions, transition: Finish) -> Union[Finished, StaysPaused, SignalsMoved]:
     def landed() -> Union[Finished, None]:
         row = read_run(tx.alias, transition.fence.id, datetime.min)
         ended = row is not None and row["status"] in TERMINAL
@@ -182,27 +232,16 @@ def finish(tx: Transactions, transition: Finish) -> Union[Finished, StaysPaused]
             return ended
         if tx.run("finish", partial(_leave_paused, tx, transition.fence)):
             return StaysPaused()
-        _check_held(tx, transition.fence)
-
-
-def _check_held(tx: Transactions, fence: Fence) -> None:
-    """Raise ``Fenced`` unless the fence holds: neither active nor paused was the run only
-    because it was resumed between the two statements that asked.
-    """
-    held = runs(tx.alias).filter(
-        pk=fence.id, epoch=fence.epoch, status__in=OPEN, lease_until__isnull=False
-    )
-    if not tx.read(held.exists):
-        raise Fenced
+        if (cancelling := _cancelling(tx, transition.fence)) is not None:
+            return cancelling
 
 
 def _finish(tx: Transactions, transition: Finish) -> Union[Finished, None]:
     now, fence = tx.now(), transition.fence
-    if transition.parent is not None:
-        parent = runs(tx.alias).filter(pk=transition.parent, status__in=OPEN)
-        wanted = waiting_for(wait_for(STEP, transition.parent_step))
-        parent.update(**signal_columns(wanted, now))
+    signal_parent(tx, transition.parent, transition.parent_step)
     held = held_by(tx, fence)
+    if transition.status is not RunStatus.CANCELLED:
+        held = held.exclude(status=RunStatus.CANCELLING.value)
     changes: dict[str, Any] = {} if transition.error is None else {"error": transition.error}
     if transition.result is not None:
         changes["result"] = Encoded(transition.result)

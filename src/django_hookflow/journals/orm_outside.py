@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any, Union
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, Q, When
 
-from django_hookflow.core.entries import TERMINAL, RunStatus, StepStatus
+from django_hookflow.core.entries import TERMINAL, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
     STEP,
     Cancel,
     Cancelled,
+    Compensated,
     NotFailed,
     Over,
     Retried,
@@ -30,9 +31,12 @@ from django_hookflow.journals.orm_rows import (
     OPEN,
     events,
     insert_absent,
+    moment,
+    number,
     raw,
     runs,
     signal_columns,
+    signal_parent,
     steps,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
@@ -78,9 +82,9 @@ def send_event(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over
         # One of its own makes a repeat after an unknown COMMIT harmless.
         dedup_id = transition.dedup_id or f"auto:{uuid.uuid4().hex}"
         body = partial(_event_and_signal, tx, transition, dedup_id)
-        return tx.run("event", body)
+        return tx.run("event", body, landed=partial(_answer_landed, tx, transition))
     answer = tx.run("event", partial(_event_in_transaction, tx, transition), durable=False)
-    if isinstance(answer, Signalled):
+    if isinstance(answer, Signalled) and answer.stored:
         later = Signal(id=transition.id, wait=transition.wait)
         tx.connection.on_commit(lambda: _signal_after_commit(tx, later), robust=True)
     return answer
@@ -91,16 +95,23 @@ def _event_and_signal(
 ) -> Union[Signalled, Over]:
     if not _move_mailbox(tx, transition.id, transition.wait):
         raise RolledBack(Over(status=status_of(tx, transition.id)))
-    if transition.dedup_id is not None and _sent_before(tx, transition):
-        raise RolledBack(Signalled(owed=False))
+    if _sent_before(tx, transition) or _too_late(tx, transition):
+        raise RolledBack(Signalled(owed=False, stored=False))
     _insert_event(tx, transition, dedup_id, seen=True)
     return Signalled(owed=_owes(tx, transition.id))
 
 
 def _event_in_transaction(tx: Transactions, transition: SendEvent) -> Union[Signalled, Over]:
+    if transition.generation is not None:
+        # Answers are told apart by the run's row; whoever answers inside a transaction holds it.
+        runs(tx.alias).select_for_update().filter(pk=transition.id).values_list("pk").first()
     status = status_of(tx, transition.id)
     if status is None or status in TERMINAL:
         return Over(status=status)
+    if transition.generation is not None and (
+        _sent_before(tx, transition) or _too_late(tx, transition)
+    ):
+        return Signalled(owed=False, stored=False)
     _insert_event(tx, transition, transition.dedup_id, seen=False)
     return Signalled(owed=True)
 
@@ -110,7 +121,44 @@ def _signal_after_commit(tx: Transactions, transition: Signal) -> None:
     signal(tx, transition)
 
 
+def _answer_landed(tx: Transactions, transition: SendEvent) -> Union[Signalled, None]:
+    """After a COMMIT of unknown outcome: whoever answered must not hear that it was another.
+
+    Only by chance did another one answer the same meanwhile.
+    """
+    if transition.generation is None:
+        return None
+    mine = events(tx.alias).filter(
+        workflow_run=transition.id, source=transition.source, dedup_id=transition.dedup_id
+    )
+    found = mine.annotate(text=raw("payload")).values_list("text", flat=True).first()
+    if found != transition.payload:
+        return None
+    return Signalled(owed=_owes(tx, transition.id))
+
+
+def _too_late(tx: Transactions, transition: SendEvent) -> bool:
+    """Whether this is an answer, and its question is decided or of another pass.
+
+    The run's row is locked: no wait can end meanwhile.
+    """
+    if transition.generation is None:
+        return False
+    current = runs(tx.alias).filter(pk=transition.id, generation=transition.generation)
+    decided = steps(tx.alias).filter(
+        workflow_run=transition.id,
+        generation=transition.generation,
+        kind=Kind.CALLBACK.value,
+        event=transition.name,
+        superseded=False,
+    )
+    ended = decided.exclude(status=StepStatus.PENDING.value)
+    return not current.exists() or bool(ended.exists())
+
+
 def _sent_before(tx: Transactions, transition: SendEvent) -> bool:
+    if transition.dedup_id is None:
+        return False
     sent = events(tx.alias).filter(
         workflow_run=transition.id, source=transition.source, dedup_id=transition.dedup_id
     )
@@ -143,13 +191,30 @@ def status_of(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
 def cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
     def landed() -> Union[Cancelled, None]:
         status = status_of(tx, transition.id)
-        return Cancelled() if status is RunStatus.CANCELLED else None
+        if status is RunStatus.CANCELLED:
+            return Cancelled()
+        return Cancelled(owed=True) if status is RunStatus.CANCELLING else None
 
-    body = partial(_cancel, tx, transition)
+    # Before, because the first statement of a transaction takes the row lock; it never changes.
+    body = partial(_cancel, tx, transition, _parent_of(tx, transition.id))
     return tx.run("cancel", body, durable=False, landed=landed)
 
 
-def _cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
+def _parent_of(tx: Transactions, id: UUID) -> tuple[Union[UUID, None], str]:
+    columns = runs(tx.alias).filter(pk=id).values_list("parent_id", "parent_step")
+    row = columns.first() if tx.in_transaction() else tx.read(columns.first)
+    return row or (None, "")
+
+
+def _cancel(
+    tx: Transactions, transition: Cancel, parent: tuple[Union[UUID, None], str]
+) -> Union[Cancelled, Over]:
+    run = runs(tx.alias).filter(pk=transition.id)
+    signal_parent(tx, *parent)
+    if transition.compensate:
+        wound_up = _wind_up(tx, transition.id)
+        if wound_up is not None:
+            return wound_up
     ended: dict[str, Any] = {
         "epoch": F("epoch") + 1,
         "status": RunStatus.CANCELLED.value,
@@ -161,20 +226,57 @@ def _cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
         "blocked_n": 0,
         "finished_at": tx.now(),
     }
-    if runs(tx.alias).filter(pk=transition.id, status__in=OPEN).update(**ended):
+    if run.filter(status__in=OPEN).update(**ended):
         return Cancelled()
     return Over(status=status_of(tx, transition.id))
+
+
+def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
+    """Leave the run to its compensations, if there are some; they are read under its lock."""
+    now, run = tx.now(), runs(tx.alias).filter(pk=id)
+    if not run.filter(status__in=OPEN).update(deaths=0):
+        return None
+    if not _has_undo(tx, id):
+        return None
+    leased = Q(lease_until__isnull=False, lease_until__gte=now)
+    run.exclude(status=RunStatus.CANCELLING.value).update(
+        status=RunStatus.CANCELLING.value,
+        signals=F("signals") + 1,
+        deadline=None,
+        waits="",
+        blocked="",
+        blocked_n=0,
+        wake_n=number(When(leased, then=F("wake_n")), default=F("wake_n") + 1),
+        owed_at=moment(When(leased, then=F("owed_at")), default=now),
+        due_at=moment(When(leased, then=F("lease_until")), default=now),
+    )
+    return Cancelled(owed=_owes(tx, id))
+
+
+def _has_undo(tx: Transactions, id: UUID) -> bool:
+    mine = steps(tx.alias).filter(workflow_run=id, generation=F("workflow_run__generation"))
+    return bool(mine.filter(superseded=False).exclude(undo="").exists())
 
 
 # --- RETRY
 
 
-def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
+def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Compensated]:
     def landed() -> Union[Retried, None]:
         # Nothing else re-opens a failed run.
         return None if status_of(tx, transition.id) is RunStatus.FAILED else Retried()
 
+    if _is_compensated(tx, transition.id):
+        return Compensated()
     return tx.run("retry", partial(_retry, tx, transition), durable=False, landed=landed)
+
+
+def _is_compensated(tx: Transactions, id: UUID) -> bool:
+    """Looked at before: a failed run is compensated already, or never is."""
+    undone = Q(kind=Kind.UNDO.value, superseded=False, generation=F("workflow_run__generation"))
+    failed = Q(workflow_run__status=RunStatus.FAILED.value)
+    mine = steps(tx.alias).filter(undone & failed, workflow_run=id)
+    return bool(mine.exists() if tx.in_transaction() else tx.read(mine.exists))
 
 
 def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
@@ -193,9 +295,8 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
     # The error says what to repeat, so it goes in a statement of its own.
     generation, error = run.annotate(text=raw("error")).values_list("generation", "text").get()
     uncaught = read_error(error).uncaught if error else ()
-    failed = steps(tx.alias).filter(
-        workflow_run=transition.id, generation=generation, status=StepStatus.FAILED.value
-    )
-    failed.filter(key__in=uncaught).update(superseded=True)
+    repeated = Q(status=StepStatus.FAILED.value, key__in=uncaught) | Q(kind=Kind.ON_FAILURE.value)
+    mine = steps(tx.alias).filter(workflow_run=transition.id, generation=generation)
+    mine.filter(repeated).update(superseded=True)
     run.update(error=None)
     return Retried()

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django_hookflow.core.entries import RunStatus
-from django_hookflow.journals.orm_rows import events, runs, steps
+from django_hookflow.journals.orm_rows import OPEN, events, runs, steps
 from django_hookflow.journals.orm_transactions import Transactions
 from django_hookflow.models import WorkflowTag
 
@@ -25,7 +25,9 @@ def count_ended(tx: Transactions, older_than: timedelta, statuses: Sequence[RunS
 def prune(
     tx: Transactions, older_than: timedelta, statuses: Sequence[RunStatus], limit: int
 ) -> int:
-    oldest = _ended(tx, older_than, statuses).order_by("finished_at").values_list("pk", "seq")
+    # A parent that goes on may still have to collect a child's result.
+    free = _ended(tx, older_than, statuses).exclude(parent__status__in=OPEN)
+    oldest = free.order_by("finished_at").values_list("pk", "seq")
     found = _short(tx.read(lambda: list(oldest[:limit])))
     return tx.run("", partial(_prune, tx, found, older_than, statuses)) if found else 0
 

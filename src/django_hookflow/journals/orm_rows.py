@@ -10,7 +10,6 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import (
     BigIntegerField,
-    BooleanField,
     Case,
     DateTimeField,
     ExpressionWrapper,
@@ -24,8 +23,8 @@ from django.db.models import (
 )
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
-from django_hookflow.core.transitions import Fence, RunView
-from django_hookflow.journals.orm_transactions import Moment
+from django_hookflow.core.transitions import STEP, Fence, RunView, wait_for
+from django_hookflow.journals.orm_transactions import Moment, Transactions
 from django_hookflow.models import (
     Encoded,
     WorkflowEvent,
@@ -33,7 +32,7 @@ from django_hookflow.models import (
     WorkflowStep,
     read_error,
 )
-from django_hookflow.querysets import wait_line
+from django_hookflow.querysets import wait_line, waiting_for
 
 #: Somebody may hold or wake these.
 OPEN = (*ACTIVE, RunStatus.PAUSED)
@@ -43,6 +42,7 @@ RUN_COLUMNS = (
     *("lease_until", "lease_w", "due_at", "deadline", "wake_n", "owed_at", "signals", "seq"),
     "state_n",
     *("deaths", "blocked", "blocked_n", "parent_id", "parent_step", "depth", "created_at"),
+    "started_at",
 )
 
 ENTRY_COLUMNS = (
@@ -96,9 +96,9 @@ def read_run(alias: str, id: UUID, now: Moment) -> dict[str, Any] | None:
     query = query.annotate(
         raw_data=raw("data"),
         raw_state=raw("state"),
-        failing=ExpressionWrapper(Q(error__isnull=False), output_field=BooleanField()),
+        raw_error=raw("error"),
     )
-    columns = [*RUN_COLUMNS, "raw_data", "raw_state", "failing"]
+    columns = [*RUN_COLUMNS, "raw_data", "raw_state", "raw_error"]
     if isinstance(now, datetime):
         row = query.values(*columns).first()
         return None if row is None else {**row, "now": now}
@@ -112,6 +112,8 @@ def run_view(row: dict[str, Any], **changed: Any) -> RunView:
     facts["parent"] = facts.pop("parent_id")
     facts["data"] = facts.pop("raw_data") or "null"
     facts["state"] = facts.pop("raw_state")
+    error = facts.pop("raw_error")
+    facts["error"] = None if error is None else read_error(error)
     return RunView(**facts)
 
 
@@ -230,6 +232,13 @@ def signal_columns(wanted: Q, now: Moment) -> dict[str, Any]:
         "owed_at": moment(When(wake, then=now), default=F("owed_at")),
         "due_at": moment(When(wake, then=now), default=F("due_at")),
     }
+
+
+def signal_parent(tx: Transactions, parent: UUID | None, step: str) -> None:
+    """The end of a child moves its parent's mailbox: the first statement of its transaction."""
+    if parent is not None:
+        rows = runs(tx.alias).filter(pk=parent, status__in=OPEN)
+        rows.update(**signal_columns(waiting_for(wait_for(STEP, step)), tx.now()))
 
 
 def moment(*cases: When, default: Any) -> Case:

@@ -31,10 +31,11 @@ class _Refused(Exception):
 
 
 def trigger(tx: Transactions, transition: Trigger) -> Answer:
-    return tx.run("trigger", partial(_trigger, tx, transition), durable=False)
+    return tx.run("trigger", partial(start, tx, transition), durable=False)
 
 
-def _trigger(tx: Transactions, transition: Trigger) -> Answer:
+def start(tx: Transactions, transition: Trigger) -> Answer:
+    """In a transaction that is open already."""
     _insert(tx, [transition])
     answers = _compared(tx, [transition])
     _tag(tx, [transition], answers)
@@ -106,6 +107,9 @@ def _row(transition: Trigger, now: Moment) -> WorkflowRun:
         due_at=due,
         deadline=None if transition.timeout is None else due + transition.timeout,
         created_at=now,
+        parent_id=transition.parent,
+        parent_step=transition.parent_step,
+        depth=transition.depth,
     )
 
 

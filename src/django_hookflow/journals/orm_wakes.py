@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db.models import F, Min, Q, Value, When
 
-from django_hookflow.core.entries import ACTIVE, RunStatus
+from django_hookflow.core.entries import ACTIVE, TERMINAL, RunStatus
 from django_hookflow.core.transitions import Beat, Owed, Rearm, Signal, wait_for
 from django_hookflow.journals.orm_outside import signal
 from django_hookflow.journals.orm_rows import OPEN, events, insert_absent, moment, runs
@@ -167,6 +167,15 @@ def signal_unseen(tx: Transactions, limit: int) -> Sequence[UUID]:
 
     found = [Signal(id=id, wait=wait_for(source, name)) for id, source, name in tx.read(query)]
     return list(dict.fromkeys(each.id for each in found if signal(tx, each).owed))
+
+
+def orphans(tx: Transactions, limit: int, of: Union[Sequence[UUID], None]) -> Sequence[UUID]:
+    ended = Q(parent__status__in=(*TERMINAL, RunStatus.CANCELLING))
+    going = [status for status in OPEN if status is not RunStatus.CANCELLING]
+    left = runs(tx.alias).filter(ended, status__in=going)
+    if of is not None:
+        left = left.filter(parent__in=of)
+    return tx.read(lambda: list(left.order_by("pk").values_list("pk", flat=True)[:limit]))
 
 
 # --- the keeper of leases

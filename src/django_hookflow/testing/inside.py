@@ -30,7 +30,13 @@ class Inside:
         self._stack = ExitStack()
         self._stack.enter_context(
             runtime.replaced(
-                Parts(journal=self.journal, wakes=wakes, clock=self.clock, observe=observe)
+                Parts(
+                    journal=self.journal,
+                    wakes=wakes,
+                    clock=self.clock,
+                    observe=observe,
+                    now=self.clock.now,
+                )
             )
         )
 

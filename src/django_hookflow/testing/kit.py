@@ -17,10 +17,12 @@ from typing import Any, TypeVar, Union
 
 from asgiref.sync import sync_to_async
 
+from django_hookflow.answering import ACCEPTED, answer_at
 from django_hookflow.conf import options
 from django_hookflow.core.entries import TERMINAL, RunStatus
 from django_hookflow.core.tags import Given
 from django_hookflow.engine import events
+from django_hookflow.engine.callbacks import Callback
 from django_hookflow.exceptions import StepFailed
 from django_hookflow.models import WorkflowRun
 from django_hookflow.reading import pending_of
@@ -180,6 +182,20 @@ class Hookflow:
         more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
         return await self._whole(workflow, data, **more)
 
+    # --- from outside
+
+    def answer(self, cb: Union[Callback, str], data: Any = None) -> None:
+        """Answer a callback as a POST of JSON to its URL would; drive the runs afterwards.
+
+        ``cb`` is its URL, as a step was given it. Raises :class:`HookflowTestError` where the
+        view would refuse: an expired URL, a second answer, a run that is over.
+        """
+        self._sync("answer", lambda: self._answer(cb, data))
+
+    async def aanswer(self, cb: Union[Callback, str], data: Any = None) -> None:
+        """:meth:`answer` for async tests."""
+        await self._answer(cb, data)
+
     # --- faults
 
     def crash_after(self, step_id: str) -> None:
@@ -211,6 +227,12 @@ class Hookflow:
             raise TypeError(f"{name}() takes a step_id, not {step_id!r}")
         crash = PlannedCrash(step_id=step_id, points=points, asked=f"{name}({step_id!r})")
         self._entered().journal.planned.append(crash)
+
+    async def _answer(self, cb: Union[Callback, str], data: Any) -> None:
+        self._entered()
+        answer = await sync_to_async(answer_at)(cb.url if isinstance(cb, Callback) else cb, data)
+        if answer.status != ACCEPTED.status:
+            raise HookflowTestError(f"the answer is refused with {answer.status}: {answer.note}")
 
     # --- driving
 

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from tests.faults.model.explorer import Found, Search
 from tests.faults.model.mutations import MUTATIONS
+from tests.faults.model.mutations_vocabulary import VOCABULARY as NEW
 from tests.faults.model.state import FAULTS, World
-from tests.faults.model.worlds import LONGER, WORLDS
+from tests.faults.model.worlds import FAMILIES, LONGER, VOCABULARY, WORLDS
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.mutations:
         return _mutations()
-    worlds = LONGER if options.faults > 1 else WORLDS
+    worlds = (*(LONGER if options.faults > 1 else WORLDS), *VOCABULARY, *FAMILIES)
     chosen = [world for world in worlds if not options.world or world.name in options.world]
     total, broken, began = 0, 0, time.monotonic()
     for world in chosen:
@@ -35,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Explore every interleaving of the protocol's model with bounded faults.",
         epilog="A world with two faults has millions of states: about 1 KB and 40 µs for each.",
     )
-    names = [world.name for world in WORLDS]
+    names = [world.name for world in (*WORLDS, *VOCABULARY, *FAMILIES)]
     parser.add_argument("--faults", type=int, default=1, help="how many may happen (default: 1)")
     parser.add_argument("--world", action="append", choices=names, help="only this one; repeatable")
     parser.add_argument(
@@ -68,7 +69,7 @@ def _explore(world: World, *, quiet: bool) -> Found:
 
 def _mutations() -> int:
     missed = 0
-    for mutation in MUTATIONS:
+    for mutation in (*MUTATIONS, *NEW):
         violations = Search(mutation.mutated, until=mutation.law, limit=1_000_000).run().violations
         missed += mutation.law not in violations
         print(f"--- {mutation.name}\n{violations.get(mutation.law, 'NOT CAUGHT')}")

@@ -7,7 +7,7 @@ with ``F``: they spend one of the faults that may happen.
 from collections.abc import Iterator
 from typing import Any
 
-from tests.faults.model import row
+from tests.faults.model import outside
 from tests.faults.model.state import (
     ABSENT,
     ARRIVED,
@@ -34,6 +34,7 @@ from tests.faults.model.state import (
     World,
     is_active,
     is_due,
+    is_open,
     put,
 )
 
@@ -61,7 +62,7 @@ def trigger(world: World, s: State) -> Steps:
         if world.rules.publish_after_commit:
             yield ("trigger commits",), s._replace(status=PENDING, trigger=TRIGGERED)
         elif s.posted == 0:
-            yield ("trigger publishes before its commit",), row.post(world, s)
+            yield ("trigger publishes before its commit",), outside.post(world, s)
         else:
             yield ("trigger commits",), s._replace(status=PENDING, trigger=STARTED)
     elif s.trigger == TRIGGERED:
@@ -71,14 +72,14 @@ def trigger(world: World, s: State) -> Steps:
 def sender(world: World, s: State, n: int) -> Steps:
     """One event. In a transaction of the caller's: insert, commit, SIGNAL; else one transaction."""
     at = s.senders[n]
-    if at == IDLE and is_active(s) and (n == 0 or s.mail[n - 1] != UNSENT):
+    if at == IDLE and is_open(s) and (n == 0 or s.mail[n - 1] != UNSENT):
         if world.alone:
             stored = s._replace(mail=put(s.mail, n, SEEN))
-            yield ("event alone", n), _then_publish(row.signal(world, stored), n)
+            yield ("event alone", n), _then_publish(outside.signal(world, stored), n)
         if world.joined:
             yield ("event joins", n), _sender(s, n, JOINED)._replace(mail=put(s.mail, n, INSERTED))
     elif at == JOINED and not world.rules.signal_after_insert:
-        yield ("event signals early", n), _sender(row.signal(world, s), n, COMMITS)
+        yield ("event signals early", n), _sender(outside.signal(world, s), n, COMMITS)
     elif at in (JOINED, COMMITS):
         stored = s._replace(mail=put(s.mail, n, UNSEEN if world.rules.insert_is_unseen else SEEN))
         yield ("event commits", n), _sender(stored, n, SIGNALS if at == JOINED else PUBLISHES)
@@ -86,7 +87,7 @@ def sender(world: World, s: State, n: int) -> Steps:
             undone = _sender(spend(s), n, IDLE)._replace(mail=put(s.mail, n, UNSENT))
             yield ("F sender dies in its transaction", n), undone
     elif at == SIGNALS:
-        yield ("sender signals", n), _then_publish(row.signal_unseen(world, s), n)
+        yield ("sender signals", n), _then_publish(outside.signal_unseen(world, s), n)
         if world.allows(s, "sender"):
             yield ("F sender dies before SIGNAL", n), _sender(spend(s), n, SENT)
     elif at == PUBLISHES:
@@ -104,10 +105,10 @@ def _then_publish(s: State, n: int) -> State:
 
 def _publish(world: World, s: State, who: Action, after: State) -> Steps:
     """A process publishes what the row owes, for itself or for somebody else, or dies."""
-    if row.may_post(s):
-        yield ("posts", *who), row.post(world, after)
+    if outside.may_post(s):
+        yield ("posts", *who), outside.post(world, after)
         if world.allows(s, "unnoted") and not world.notes_late:
-            yield ("F posts and dies", *who), row.post(world, spend(after))._replace(owed=True)
+            yield ("F posts and dies", *who), outside.post(world, spend(after))._replace(owed=True)
     else:
         yield ("posts nothing", *who), after
     if world.allows(s, "sender"):
@@ -116,7 +117,7 @@ def _publish(world: World, s: State, who: Action, after: State) -> Steps:
 
 def notes(world: World, s: State) -> Steps:
     for wake in s.noting:
-        yield ("notes", wake), row.note(world, s, wake)
+        yield ("notes", wake), outside.note(world, s, wake)
         if world.allows(s, "unnoted"):
             left = tuple(w for w in s.noting if w != wake)
             yield ("F dies before its note", wake), spend(s)._replace(noting=left)
@@ -125,8 +126,8 @@ def notes(world: World, s: State) -> Steps:
 def sweeper(world: World, s: State) -> Steps:
     if not world.sweeper or not is_active(s):
         return
-    if row.may_post(s):
-        yield ("posts", "sweeper"), row.post(world, s)
+    if outside.may_post(s):
+        yield ("posts", "sweeper"), outside.post(world, s)
     if is_due(s) and not s.owed:
         # Only to bound the search: the back-off keeps it from running away.
         coming = _is_coming(s, s.wake_n)
@@ -136,7 +137,7 @@ def sweeper(world: World, s: State) -> Steps:
                 after = after._replace(wake_n=s.wake_n + 1)
             yield ("F nudges" if coming else "nudges",), after._replace(owed=True)
     if UNSEEN in s.mail and world.rules.sweep_unseen:
-        yield ("signals unseen",), row.signal_unseen(world, s)
+        yield ("signals unseen",), outside.signal_unseen(world, s)
 
 
 def _is_coming(s: State, wake: int) -> bool:
@@ -190,6 +191,13 @@ def set_handler(s: State, n: int, h: Handler) -> State:
 
 def drop_handler(s: State, n: int) -> State:
     return s._replace(handlers=(*s.handlers[:n], *s.handlers[n + 1 :]))
+
+
+def answer(s: State, n: int, status: int) -> State:
+    """The delivery is over; anything but 200 and it comes again."""
+    h = s.handlers[n]
+    over = drop_handler(s, n)
+    return with_message(over, h.wake) if h.attached and status != 200 else over
 
 
 def exists(s: State) -> bool:

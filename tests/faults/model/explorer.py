@@ -15,8 +15,10 @@ from tests.faults.model.actors import (
     time_passes,
     trigger,
 )
+from tests.faults.model.family import child_steps, sweep_child
 from tests.faults.model.handler import handler
-from tests.faults.model.state import COMPLETED, State, World, first_state
+from tests.faults.model.state import ABSENT, PAUSED, State, World, first_state, is_over
+from tests.faults.model.users import users
 
 #: How many states between two calls of ``progress``.
 EVERY = 100_000
@@ -28,12 +30,17 @@ def steps(world: World, s: State) -> Steps:
     yield from trigger(world, s)
     for n in range(len(s.senders)):
         yield from sender(world, s, n)
+    if s.users or s.status == PAUSED:
+        yield from users(world, s)
     yield from notes(world, s)
     yield from sweeper(world, s)
     yield from message_service(world, s)
     for n in range(len(s.handlers)):
         if not n or s.handlers[n - 1] != s.handlers[n]:
             yield from handler(world, s, n)
+    if s.child is not None and s.child.status != ABSENT:
+        yield from sweep_child(world, s)
+        yield from child_steps(world, s, steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +120,9 @@ class Search:
                 there = self._add(t, at, action)
             if t.faults == s.faults:
                 self.before[there].append(at)
-            for law in laws.of_step(s, t):
+            for law in laws.of_step(world, s, t):
                 self._violated(law, at, action)
-        if not moved and s.status != COMPLETED:
+        if not moved and not is_over(s):
             self._violated(laws.STUCK, at)
 
     def _add(self, t: State, at: int, action: Action) -> int:
@@ -131,7 +138,7 @@ class Search:
 
     def _check_liveness(self) -> None:
         """Whether the end can be reached from everywhere, without a further fault."""
-        live = [s.status == COMPLETED for s in self.states]
+        live = [is_over(s) for s in self.states]
         open_ends = [n for n, ended in enumerate(live) if ended]
         self.found.completed = len(open_ends)
         while open_ends:

@@ -1,31 +1,27 @@
 """One delivery: what it finds, whether it claims, what it executes, how it ends."""
 
-from tests.faults.model import row
+from tests.faults.model import outside, row
 from tests.faults.model.actors import (
     Steps,
-    add_handler,
-    drop_handler,
+    answer,
     exists,
     set_handler,
     spend,
-    with_message,
 )
-from tests.faults.model.programs import ATOMIC, SLEEP, TIMEOUT, Asked, asked
+from tests.faults.model.holder import hold, left_behind, mode_of
 from tests.faults.model.state import (
     ANSWERING,
     ARRIVED,
-    COMPLETED,
     HELD,
     HOLDING,
-    LEFT,
     NONE,
-    PAST,
+    PAUSED,
     PUBLISHING,
-    UNSET,
     Handler,
     State,
     World,
     is_due,
+    is_terminal,
 )
 
 
@@ -37,20 +33,13 @@ def handler(world: World, s: State, n: int) -> Steps:
     if world.allows(s, "crash"):
         yield ("F crashes", h), answer(spend(s), n, 500)
     if h.pc == HOLDING:
-        yield from _hold(world, s, n, h)
+        yield from hold(world, s, n, h)
     elif h.pc == PUBLISHING:
         yield from _publish(world, s, n, h)
     elif h.pc == ANSWERING:
         yield ("answers", h), answer(s, n, 200)
     else:
-        yield from _left_behind(world, s, n, h)
-
-
-def answer(s: State, n: int, status: int) -> State:
-    """The delivery is over; anything but 200 and it comes again."""
-    h = s.handlers[n]
-    over = drop_handler(s, n)
-    return with_message(over, h.wake) if h.attached and status != 200 else over
+        yield from left_behind(world, s, n, h)
 
 
 # --- rows 5 to 12 of the table of answers
@@ -60,8 +49,10 @@ def _arrive(world: World, s: State, n: int, h: Handler) -> Steps:
     wake = h.wake
     if not exists(s):
         yield ("finds no run", wake), answer(s, n, 200)
-    elif s.status == COMPLETED:
+    elif is_terminal(s):
         yield ("finds it done", wake), answer(s, n, 200)
+    elif s.status == PAUSED and world.rules.claim_leaves_paused and not _is_own(world, s, wake):
+        yield ("finds it paused", wake), answer(s, n, 200)
     elif s.lease == HELD and world.rules.claim_asks_for_the_lease:
         if wake != s.lease_w:
             yield ("finds it covered", wake), _flush(world, s, n, h)
@@ -74,11 +65,16 @@ def _arrive(world: World, s: State, n: int, h: Handler) -> Steps:
     elif is_due(s) or s.lease == HELD:
         yield ("claims", wake), _claim(world, s, n, h)
     elif s.due != NONE and wake == s.wake_n and world.rules.rearm_early:
-        armed = row.rearm(s, wake)
+        armed = outside.rearm(s, wake)
         assert armed is not None, "it was just found so"
         yield ("finds it early", wake), set_handler(armed, n, h._replace(pc=PUBLISHING))
     else:
         yield ("finds it stale", wake), _flush(world, s, n, h)
+
+
+def _is_own(world: World, s: State, wake: int) -> bool:
+    """The message of a paused run's holder comes again: it guards the lease as ever."""
+    return s.lease == HELD and wake == s.lease_w and world.rules.paused_holder_is_busy
 
 
 def _flush(world: World, s: State, n: int, h: Handler) -> State:
@@ -95,147 +91,17 @@ def _claim(world: World, s: State, n: int, h: Handler) -> State:
         seen=taken.signals,
         handed=taken.journal.partition(".")[0],
         attached=h.attached and world.rules.answer_at_end,
+        mode=mode_of(world, taken),
     )
     return set_handler(taken, n, holder)
-
-
-# --- a holder
-
-
-def _hold(world: World, s: State, n: int, h: Handler) -> Steps:
-    """What it knows is what it was given at the claim, and its own outcomes since."""
-    wanted = asked(world.program, h.handed)
-    mine = h.out + h.ans + h.got
-    to_start = "".join(unit for unit in wanted.work if unit not in mine)
-    yield from _start(world, s, n, h, to_start)
-    yield from _settle(world, s, n, h)
-    yield from _wait(world, s, n, h, wanted)
-    if world.allows(s, "infra"):
-        yield ("F releases", h), _release(world, spend(s), n, h)
-    busy = h.out if world.rules.suspend_after_units else ""
-    if busy or h.ans or h.got:
-        return
-    if wanted.end:
-        ended = row.finish(world, s, h)
-        yield ("finishes", h), _end(s, n, h, ended, ANSWERING)
-        return
-    if world.allows(s, "stop"):
-        yield ("F stops", h), _suspend(world, spend(s), n, h, at_once=True)
-    if not to_start and (wanted.sleep or wanted.events) and _nothing_due(world, s, h, wanted):
-        yield ("suspends", h), _suspend(world, s, n, h)
-
-
-def _nothing_due(world: World, s: State, h: Handler, wanted: Asked) -> bool:
-    fires = s.timer == PAST and (wanted.sleep or world.program.timed)
-    return not fires and (h.looked or not wanted.events)
-
-
-def _start(world: World, s: State, n: int, h: Handler, units: str) -> Steps:
-    for unit in units:
-        if unit in ATOMIC:
-            done = row.commit(world, s, h, unit)
-            yield ("commits atomically", h, unit), _recorded(world, s, n, h, unit, done)
-        else:
-            done = s._replace(effects=row.with_effect(world, s, unit))
-            yield ("executes", h, unit), set_handler(done, n, h._replace(out=h.out + unit))
-
-
-def _settle(world: World, s: State, n: int, h: Handler) -> Steps:
-    for unit in h.out:
-        done = row.commit(world, s, h, unit)
-        ended = h._replace(out=h.out.replace(unit, ""))
-        yield ("records", h, unit), _recorded(world, s, n, ended, unit, done)
-    for unit in h.ans:
-        told = h._replace(ans=h.ans.replace(unit, ""), got=h.got + unit)
-        yield ("is told", h, unit), set_handler(s, n, _handed_over(world, s, told))
-
-
-def _recorded(world: World, s: State, n: int, h: Handler, unit: str, done: State | None) -> State:
-    if done is None:
-        return answer(s, n, 200)
-    if world.program.parallel:
-        return set_handler(done, n, h._replace(ans=h.ans + unit))
-    return set_handler(done, n, _handed_over(world, done, h._replace(got=h.got + unit)))
-
-
-def _handed_over(world: World, s: State, h: Handler) -> Handler:
-    """Outcomes whose turn it is, in the order of their seq."""
-    if not world.rules.hand_over_by_seq:
-        return h._replace(handed=h.handed + h.got, got="")
-    while (unit := s.journal[len(h.handed) : len(h.handed) + 1]) and unit in h.got:
-        h = h._replace(handed=h.handed + unit, got=h.got.replace(unit, ""))
-    return h
-
-
-def _wait(world: World, s: State, n: int, h: Handler, wanted: Asked) -> Steps:
-    mine = h.out + h.ans + h.got
-    if wanted.sleep and SLEEP not in mine and (s.timer == PAST or (s.timer == UNSET and h.out)):
-        # Not written down yet, its time may come while something executes beside it.
-        done = row.commit(world, s, h, SLEEP)
-        yield ("fires", h, s.timer == UNSET), _recorded(world, s, n, h, SLEEP, done)
-    for unit in wanted.events:
-        if unit in mine or (unit == "E" and TIMEOUT in mine):
-            continue
-        if not h.looked or (world.program.timed and s.timer == PAST):
-            yield from _look(world, s, n, h, unit)
-
-
-def _look(world: World, s: State, n: int, h: Handler, unit: str) -> Steps:
-    found, after = row.receive(world, s, h, unit)
-    if found == "nothing":
-        yield ("finds no event", h, unit), set_handler(s, n, h._replace(looked=True))
-    elif found == "taken" and after is not None:
-        yield ("takes an event", h, unit), set_handler(after, n, h._replace(out=h.out + unit))
-    else:
-        outcome = TIMEOUT if found == "timeout" else unit
-        yield ("receives", h, unit, found), _recorded(world, s, n, h, outcome, after)
-
-
-# --- the ends of a delivery
-
-
-def _end(s: State, n: int, h: Handler, after: State | None, pc: int) -> State:
-    if after is None:
-        return answer(s, n, 200)
-    return set_handler(after, n, Handler(pc=pc, wake=h.wake, attached=h.attached))
-
-
-def _suspend(world: World, s: State, n: int, h: Handler, *, at_once: bool = False) -> State:
-    after = row.suspend(world, s, h, at_once=at_once)
-    if after == "moved":
-        return set_handler(s, n, h._replace(seen=s.signals, looked=False))
-    if isinstance(after, str):
-        return answer(s, n, 200)
-    return _end(s, n, h, after, ANSWERING if after.due == NONE else PUBLISHING)
-
-
-def _release(world: World, s: State, n: int, h: Handler) -> State:
-    """503 at once; what still executes outlives its delivery."""
-    after = row.release(world, s, h)
-    if after is None:
-        return answer(s, n, 200)
-    over = answer(after, n, 503)
-    if not h.out:
-        return over
-    return add_handler(over, h._replace(pc=LEFT, attached=False, ans="", got="", looked=False))
-
-
-def _left_behind(world: World, s: State, n: int, h: Handler) -> Steps:
-    """A unit that outlived its delivery tries to record what it did."""
-    for unit in h.out:
-        done = row.commit(world, s, h, unit)
-        left = h._replace(out=h.out.replace(unit, ""))
-        after = s if done is None else done
-        over = set_handler(after, n, left) if left.out else drop_handler(after, n)
-        yield ("records too late", h, unit), over
 
 
 def _publish(world: World, s: State, n: int, h: Handler) -> Steps:
     """What the row owes, before the answer; if it is not taken, the message comes again."""
     done = h._replace(pc=ANSWERING)
-    if not row.may_post(s):
+    if not outside.may_post(s):
         yield ("posts nothing", "handler", h), set_handler(s, n, done)
         return
-    yield ("posts", "handler", h), set_handler(row.post(world, s), n, done)
+    yield ("posts", "handler", h), set_handler(outside.post(world, s), n, done)
     if world.allows(s, "pubfail"):
         yield ("F POST fails", h), answer(spend(s), n, 503)

@@ -25,7 +25,14 @@ class Mutation:
         return replace(self.world, rules=rules)
 
 
-def _world(program: Program, *kinds: str, unswept: bool = False, notes_late: bool = False) -> World:
+def small(
+    program: Program,
+    *kinds: str,
+    unswept: bool = False,
+    notes_late: bool = False,
+    users: str = "",
+    handlers: int = 0,
+) -> World:
     return World(
         name=program.name,
         program=program,
@@ -33,10 +40,12 @@ def _world(program: Program, *kinds: str, unswept: bool = False, notes_late: boo
         kinds=frozenset(kinds),
         sweeper=not unswept,
         notes_late=notes_late,
+        users=users,
+        handlers=handlers or (1 if users else 2),
     )
 
 
-def _dropped(name: str, rules: str, world: World, law: str) -> Mutation:
+def dropped(name: str, rules: str, world: World, law: str) -> Mutation:
     return Mutation(name=name, rules=tuple(rules.split()), world=world, law=law)
 
 
@@ -45,142 +54,138 @@ ONE_DELIVERING = tuple(DELIVERY_FAULTS)
 
 MUTATIONS = (
     # --- the holder
-    _dropped(
+    dropped(
         "no fence, no unique key",
         "fence unique_key",
-        _world(TIMED, "zombie"),
+        small(TIMED, "zombie"),
         laws.TWICE,
     ),
-    _dropped("no fence", "fence", _world(RACE, *ONE_ANY), laws.TOO_OFTEN),
-    _dropped(
+    dropped("no fence", "fence", small(RACE, *ONE_ANY), laws.TOO_OFTEN),
+    dropped(
         "a released lease still lets its holder commit",
         "lease_not_null",
-        _world(RACE, "infra"),
+        small(RACE, "infra"),
         laws.NOT_CLAIMED,
     ),
-    _dropped(
-        "a claim keeps the epoch", "claim_raises_epoch", _world(RACE, *ONE_ANY), laws.TOO_OFTEN
-    ),
-    _dropped(
+    dropped("a claim keeps the epoch", "claim_raises_epoch", small(RACE, *ONE_ANY), laws.TOO_OFTEN),
+    dropped(
         "a claim does not ask for the lease",
         "claim_asks_for_the_lease",
-        _world(TIMED),
+        small(TIMED),
         laws.TAKEN_OVER,
     ),
     # --- parallel branches
-    _dropped("suspend while a unit runs", "suspend_after_units", _world(PAIR), laws.TOO_OFTEN),
-    _dropped(
-        "seq given in memory, a branch overtakes", "seq_in_commit", _world(RACE), laws.REWRITTEN
+    dropped("suspend while a unit runs", "suspend_after_units", small(PAIR), laws.TOO_OFTEN),
+    dropped(
+        "seq given in memory, a branch overtakes", "seq_in_commit", small(RACE), laws.REWRITTEN
     ),
-    _dropped(
+    dropped(
         "seq given in memory, then a crash, no sweeper",
         "seq_in_commit",
-        _world(RACE, "crash", unswept=True),
+        small(RACE, "crash", unswept=True),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "outcomes handed over as their commits answer",
         "hand_over_by_seq",
-        _world(RACE),
+        small(RACE),
         laws.MISFIT,
     ),
-    _dropped(
+    dropped(
         "suspend for the event only, with a timer beside it",
         "suspend_takes_earliest",
-        _world(TIMED),
+        small(TIMED),
         laws.UNGUARDED,
     ),
     # --- events and signals
-    _dropped(
+    dropped(
         "suspend without comparing signals",
         "suspend_compares_signals",
-        _world(SEQUENCE),
+        small(SEQUENCE),
         laws.HOPELESS,
     ),
-    _dropped("suspend writes no waits", "suspend_writes_waits", _world(SEQUENCE), laws.UNGUARDED),
-    _dropped(
+    dropped("suspend writes no waits", "suspend_writes_waits", small(SEQUENCE), laws.UNGUARDED),
+    dropped(
         "signal leaves the mailbox's version",
         "signal_moves_version",
-        _world(MAILBOX),
+        small(MAILBOX),
         laws.HOPELESS,
     ),
-    _dropped(
-        "signal wakes only who is leased", "signal_wakes_sleepers", _world(SEQUENCE), laws.HOPELESS
+    dropped(
+        "signal wakes only who is leased", "signal_wakes_sleepers", small(SEQUENCE), laws.HOPELESS
     ),
-    _dropped(
+    dropped(
         "signal before the event is visible, no sweeper",
         "signal_after_insert",
-        _world(SEQUENCE, unswept=True),
+        small(SEQUENCE, unswept=True),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "an event counts as seen before its signal",
         "insert_is_unseen",
-        _world(SEQUENCE, "sender"),
+        small(SEQUENCE, "sender"),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "the sweeper ignores unseen events",
         "sweep_unseen",
-        _world(SEQUENCE, "sender"),
+        small(SEQUENCE, "sender"),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "an event is consumed apart from its outcome",
         "consume_with_outcome",
-        _world(SEQUENCE, "crash"),
+        small(SEQUENCE, "crash"),
         laws.HOPELESS,
     ),
-    _dropped(
-        "a timeout beats a stored event", "event_beats_timeout", _world(TIMED), laws.TOO_EARLY
-    ),
+    dropped("a timeout beats a stored event", "event_beats_timeout", small(TIMED), laws.TOO_EARLY),
     # --- wake-ups
-    _dropped(
+    dropped(
         "published clears whatever is owed, no sweeper",
         "note_compares_number",
-        _world(SEQUENCE, unswept=True, notes_late=True),
+        small(SEQUENCE, unswept=True, notes_late=True),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "the sweeper re-uses the number",
         "nudge_takes_new_number",
-        _world(RACE, "lose"),
+        small(RACE, "lose"),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "drop a wake-up unless its number matches, no sweeper",
         "admit_by_row",
-        _world(SEQUENCE, *ONE_DELIVERING, unswept=True),
+        small(SEQUENCE, *ONE_DELIVERING, unswept=True),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "an early wake-up is not armed again, no sweeper",
         "rearm_early",
-        _world(SEQUENCE, "early", unswept=True),
+        small(SEQUENCE, "early", unswept=True),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "acknowledge early, no sweeper",
         "answer_at_end",
-        _world(RACE, "crash", unswept=True),
+        small(RACE, "crash", unswept=True),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "busy is always answered 200, no sweeper",
         "busy_asks_again",
-        _world(RACE, *ONE_DELIVERING, unswept=True),
+        small(RACE, *ONE_DELIVERING, unswept=True),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "a delivery does not publish what is owed, no sweeper",
         "delivery_flushes",
-        _world(SEQUENCE, *ONE_DELIVERING, unswept=True),
+        small(SEQUENCE, *ONE_DELIVERING, unswept=True),
         laws.HOPELESS,
     ),
-    _dropped(
+    dropped(
         "publish before the commit, no sweeper",
         "publish_after_commit",
-        _world(RACE, unswept=True),
+        small(RACE, unswept=True),
         laws.HOPELESS,
     ),
 )

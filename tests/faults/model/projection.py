@@ -7,14 +7,22 @@ from uuid import UUID
 from django_hookflow.core.entries import Entry, RunStatus
 from tests.faults.model.programs import SLEEP, TIMEOUT
 from tests.faults.model.state import (
+    CANCELLED,
+    CANCELLING,
+    COMPLETED,
     CONSUMED,
     EXPIRED,
+    FAILED,
     FREE,
     HELD,
     LEASE,
     NONE,
     NOW,
+    PAUSED,
+    PENDING,
+    RUNNING,
     SEEN,
+    SUSPENDED,
     TIMER,
     UNSEEN,
     UNSET,
@@ -23,10 +31,14 @@ from tests.faults.model.state import (
 )
 
 STATUSES = {
-    RunStatus.PENDING: 1,
-    RunStatus.RUNNING: 2,
-    RunStatus.SUSPENDED: 3,
-    RunStatus.COMPLETED: 4,
+    RunStatus.PENDING: PENDING,
+    RunStatus.RUNNING: RUNNING,
+    RunStatus.SUSPENDED: SUSPENDED,
+    RunStatus.CANCELLING: CANCELLING,
+    RunStatus.PAUSED: PAUSED,
+    RunStatus.COMPLETED: COMPLETED,
+    RunStatus.FAILED: FAILED,
+    RunStatus.CANCELLED: CANCELLED,
 }
 #: ``due_at`` is in the future, and neither the timer's time nor the lease's end.
 STRANGE = 9

@@ -3,9 +3,19 @@
 Beside each stands what the mutations make of it; they have no other place to be wrong in.
 """
 
-from tests.faults.model.programs import ATOMIC, SLEEP, TIMEOUT, asked
+from tests.faults.model.programs import (
+    ATOMIC,
+    CHILD,
+    CHILD_FAILED,
+    FAILURE,
+    SLEEP,
+    SUPERSEDED,
+    TIMEOUT,
+    asked,
+)
 from tests.faults.model.state import (
-    COMPLETED,
+    CANCELLED,
+    CANCELLING,
     CONSUMED,
     FREE,
     HELD,
@@ -13,18 +23,19 @@ from tests.faults.model.state import (
     NONE,
     NOW,
     PAST,
+    PAUSED,
     RUNNING,
     SEEN,
     SUSPENDED,
     TIMER,
     TO_COME,
+    UNDOES,
     UNSEEN,
     UNSET,
     Handler,
     State,
     World,
-    is_active,
-    is_due,
+    is_open,
     put,
 )
 
@@ -34,10 +45,11 @@ from tests.faults.model.state import (
 def claim(world: World, s: State, wake: int) -> State:
     """Of a run that is due and not leased. Sleeps that are due fire in the same transaction."""
     journal = s.journal
-    if SLEEP in world.program.units and s.timer == PAST and SLEEP not in journal:
+    body = s.status != CANCELLING and not s.failing
+    if body and SLEEP in world.program.units and s.timer == PAST and SLEEP not in journal:
         journal += SLEEP
     return s._replace(
-        status=RUNNING,
+        status=s.status if s.status == CANCELLING else RUNNING,
         epoch=s.epoch + world.rules.claim_raises_epoch,
         lease=HELD,
         lease_w=wake,
@@ -48,7 +60,7 @@ def claim(world: World, s: State, wake: int) -> State:
 
 def holds(world: World, s: State, h: Handler) -> bool:
     """The fence: the epoch, and a lease that nobody has released; it may be past."""
-    if not is_active(s):
+    if not is_open(s):
         return False
     if not world.rules.fence:
         return True
@@ -57,17 +69,40 @@ def holds(world: World, s: State, h: Handler) -> bool:
 
 
 def commit(world: World, s: State, h: Handler, unit: str) -> State | None:
-    """RECORD, ATOMIC or FIRE of a unit: its outcome gets the next seq, the lease is renewed."""
-    recorded = s.journal.replace(TIMEOUT, "E")
-    known = "E" if unit == TIMEOUT else unit
-    if not holds(world, s, h) or (known in recorded and world.rules.unique_key):
+    """RECORD, ATOMIC or FIRE of a unit: its outcome gets the next seq, the lease is renewed.
+
+    Of a cancelling run too, if the unit executes already; of a paused one, which stays so.
+    """
+    if not holds(world, s, h) or (_is_recorded(world, s, unit) and world.rules.unique_key):
         return None
     journal = s.journal + unit
     if not world.rules.seq_in_commit:
         journal = _number_from_memory(world, s, unit)
     if unit in ATOMIC:
         s = s._replace(effects=with_effect(world, s, unit))
-    return s._replace(journal=journal, lease=HELD, due=LEASE)
+    undos = s.undos.replace(world.program.may_fail if unit == FAILURE else unit, "")
+    return s._replace(journal=journal, undos=undos, lease=HELD, due=_while_held(s))
+
+
+def _is_recorded(world: World, s: State, unit: str) -> bool:
+    recorded = s.journal.replace(TIMEOUT, "E").replace(FAILURE, world.program.may_fail)
+    recorded = recorded.replace(CHILD_FAILED, CHILD)
+    if not world.rules.retry_takes_new_series:
+        recorded = recorded.replace(SUPERSEDED, world.program.may_fail)
+    known = {TIMEOUT: "E", FAILURE: world.program.may_fail, CHILD_FAILED: CHILD}.get(unit, unit)
+    return known in recorded
+
+
+def _while_held(s: State) -> int:
+    return NONE if s.status == PAUSED else LEASE
+
+
+def start(world: World, s: State, h: Handler, unit: str) -> State | None:
+    """The pending row of a step, before it executes: it holds the undo. Not a new outcome."""
+    if not holds(world, s, h) or (_is_recorded(world, s, unit) and world.rules.unique_key):
+        return None
+    undos = s.undos if unit in s.undos else s.undos + unit
+    return s._replace(undos=undos, lease=HELD, due=_while_held(s))
 
 
 def _number_from_memory(world: World, s: State, unit: str) -> str:
@@ -78,7 +113,7 @@ def _number_from_memory(world: World, s: State, unit: str) -> str:
 
 
 def with_effect(world: World, s: State, unit: str) -> tuple[int, ...]:
-    at = world.program.work.index(unit)
+    at = world.program.work.index(world.program.may_fail if unit == FAILURE else unit)
     return (*s.effects[:at], s.effects[at] + 1, *s.effects[at + 1 :])
 
 
@@ -99,9 +134,14 @@ def receive(world: World, s: State, h: Handler, unit: str) -> tuple[str, State |
 
 
 def suspend(world: World, s: State, h: Handler, *, at_once: bool = False) -> State | str:
-    """The next state, or why not: ``fenced``, or ``moved`` (the mailbox's version)."""
+    """The next state, or why not: ``fenced``, or ``moved`` (the mailbox's version).
+
+    The paused run's row is asked for by an UPDATE of its own, which decides again: here one step.
+    """
     if not holds(world, s, h):
         return "fenced"
+    if s.status == PAUSED and world.rules.suspend_leaves_paused:
+        return _suspend_paused(world, s, h)
     if s.signals != h.seen and world.rules.suspend_compares_signals:
         return "moved"
     wanted = asked(world.program, h.handed)
@@ -110,77 +150,59 @@ def suspend(world: World, s: State, h: Handler, *, at_once: bool = False) -> Sta
         timed = False
     due = NOW if at_once else (TIMER if timed else NONE)
     return s._replace(
-        status=SUSPENDED,
+        status=s.status if s.status == CANCELLING else SUSPENDED,
         lease=FREE,
         due=due,
-        waits=wanted.events != "" and world.rules.suspend_writes_waits,
-        timer=TO_COME if s.timer == UNSET and timed else s.timer,
+        waits=(wanted.events != "" or wanted.child) and world.rules.suspend_writes_waits,
+        timer=_written(s, timed),
         wake_n=s.wake_n + (due != NONE),
         owed=s.owed or due != NONE,
     )
 
 
+def _suspend_paused(world: World, s: State, h: Handler) -> State:
+    """The lease is released, and rows of waits are written: their time goes on meanwhile."""
+    wanted = asked(world.program, h.handed)
+    timed = wanted.sleep or (world.program.timed and wanted.events != "")
+    written = timed and h.mode != UNDOES and world.rules.suspend_of_paused_writes_rows
+    return s._replace(lease=FREE, timer=_written(s, written))
+
+
+def _written(s: State, timed: bool) -> int:
+    return TO_COME if s.timer == UNSET and timed else s.timer
+
+
 def release(world: World, s: State, h: Handler) -> State | None:
     if not holds(world, s, h):
         return None
-    return s._replace(status=SUSPENDED, lease=FREE, due=NOW)
+    if s.status == PAUSED:
+        return s._replace(lease=FREE)
+    status = s.status if s.status == CANCELLING else SUSPENDED
+    return s._replace(status=status, lease=FREE, due=NOW)
 
 
-def finish(world: World, s: State, h: Handler) -> State | None:
+def fail(world: World, s: State, h: Handler) -> State | str:
+    """The error is set, and compensations follow: of a run that is not cancelled or paused."""
     if not holds(world, s, h):
-        return None
-    return s._replace(status=COMPLETED, lease=FREE, due=NONE, owed=False, waits=False)
+        return "fenced"
+    if s.status == PAUSED:
+        return s._replace(lease=FREE)
+    if s.status == CANCELLING:
+        return "cancelling"
+    return s._replace(failing=True, lease=HELD, due=LEASE)
 
 
-# --- from outside
+def finish(world: World, s: State, h: Handler, status: int) -> State | str:
+    """The end, or why not. A paused run stays so, and its lease is released."""
+    if not holds(world, s, h):
+        return "fenced"
+    if s.status == PAUSED and world.rules.finish_leaves_paused:
+        return s._replace(lease=FREE)
+    cancelling = s.status == CANCELLING and status != CANCELLED
+    if cancelling and world.rules.finish_leaves_cancelling:
+        return "cancelling"
+    return over(s, status)
 
 
-def signal(world: World, s: State) -> State:
-    """Of an active run: always the version; a wake-up if it sleeps, waits and is not due."""
-    if not is_active(s):
-        return s
-    if world.rules.signal_moves_version:
-        s = s._replace(signals=s.signals + 1)
-    sleeping = s.lease != HELD if world.rules.signal_wakes_sleepers else s.lease == HELD
-    if sleeping and s.waits and not is_due(s):
-        s = s._replace(wake_n=s.wake_n + 1, owed=True, due=NOW)
-    return s
-
-
-def signal_unseen(world: World, s: State) -> State:
-    """SIGNAL of an event; what of its name is unseen counts as seen from now on."""
-    if not is_active(s):
-        return s
-    return signal(world, s)._replace(mail=s.mail.replace(UNSEEN, SEEN))
-
-
-# --- wake-ups
-
-
-def rearm(s: State, wake: int) -> State | None:
-    if s.lease == HELD or not is_active(s) or s.wake_n != wake or s.due == NONE:
-        return None
-    return s._replace(wake_n=s.wake_n + 1, owed=True)
-
-
-def post(world: World, s: State) -> State:
-    """Publish what is owed; the message service takes a number once."""
-    wake = s.wake_n
-    if wake > s.posted:
-        late = s.due == TIMER and s.timer == TO_COME and s.lease == FREE
-        s = s._replace(posted=wake, queue=tuple(sorted((*s.queue, (wake, late)))))
-    if world.notes_late:
-        return s._replace(noting=tuple(sorted({*s.noting, wake})))
-    return s._replace(owed=False)
-
-
-def note(world: World, s: State, wake: int) -> State:
-    """What the row owed was taken, unless it owes another one by now."""
-    noting = tuple(w for w in s.noting if w != wake)
-    same = s.wake_n == wake or not world.rules.note_compares_number
-    return s._replace(noting=noting, owed=s.owed and not same)
-
-
-def may_post(s: State) -> bool:
-    """Whether something is owed that no other publisher is just noting down as taken."""
-    return s.owed and s.wake_n not in s.noting
+def over(s: State, status: int) -> State:
+    return s._replace(status=status, lease=FREE, due=NONE, owed=False, waits=False)

@@ -1,12 +1,15 @@
 """What is remembered of a world at one instant: small tuples, so that millions of them fit."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from tests.faults.model.programs import Program
 
-# status
-ABSENT, PENDING, RUNNING, SUSPENDED, COMPLETED = range(5)
+# status: up to CANCELLING active, from COMPLETED on terminal
+ABSENT, PENDING, RUNNING, SUSPENDED, CANCELLING, PAUSED, COMPLETED, FAILED, CANCELLED = range(9)
 # lease: nobody's; somebody's; somebody's, but past its end
 FREE, HELD, EXPIRED = range(3)
 # due_at: NULL; now or past; when the timer passes; at the lease's end
@@ -21,6 +24,10 @@ UNSENT, INSERTED, UNSEEN, SEEN, CONSUMED = "01234"
 IDLE, JOINED, SIGNALS, PUBLISHES, SENT = "-oSP."
 # the process that triggers: before its commit; has to publish; done
 BEFORE, TRIGGERED, STARTED = range(3)
+# how a handler takes the run: the body; no further step starts; compensations
+BODY, STOPS, UNDOES = range(3)
+# what users may still do, each once; whoever pauses may resume
+CANCEL, END, PAUSE, RETRY = "cepr"
 
 
 class Handler(NamedTuple):
@@ -41,6 +48,8 @@ class Handler(NamedTuple):
     ans: str = ""
     got: str = ""
     looked: bool = False
+    begun: str = ""  # their undo is journaled, and they do not execute yet
+    mode: int = BODY
 
 
 class State(NamedTuple):
@@ -66,6 +75,11 @@ class State(NamedTuple):
     handlers: tuple[Handler, ...]
     effects: tuple[int, ...]  # of each unit of Program.work
     faults: int  # how many may still happen
+    failing: bool = False  # its error is set
+    undos: str = ""  # units with a pending row that holds their undo, in the order of its writing
+    users: str = ""
+    late: int = 0  # how many effects outside began since it was paused or cancelled
+    child: State | None = None  # of another run; ABSENT until it is started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +112,34 @@ class Rules:
     busy_asks_again: bool = True
     delivery_flushes: bool = True
     publish_after_commit: bool = True
+    pause_is_still: bool = True
+    claim_leaves_paused: bool = True
+    suspend_leaves_paused: bool = True
+    suspend_of_paused_writes_rows: bool = True
+    finish_leaves_paused: bool = True
+    commit_tells_status: bool = True
+    paused_holder_is_busy: bool = True
+    resume_is_due: bool = True
+    resume_moves_signals: bool = True
+    cancel_waits_for_holder: bool = True
+    cancel_moves_signals: bool = True
+    finish_leaves_cancelling: bool = True
+    atomic_leaves_cancelling: bool = True
+    start_leaves_cancelling: bool = True
+    cancelling_runs_no_body: bool = True
+    undo_before_effect: bool = True
+    undo_of_unknown: bool = True
+    undo_newest_first: bool = True
+    undo_after_units: bool = True
+    retry_supersedes: bool = True
+    retry_takes_new_series: bool = True
+    retry_asks_for_compensations: bool = True
+    retry_is_due: bool = True
+    child_with_row: bool = True
+    child_end_signals: bool = True
+    child_cancel_signals: bool = True
+    cancel_takes_children: bool = True
+    sweep_children: bool = True
 
 
 #: Faults, each spends one of ``World.faults``.
@@ -118,7 +160,18 @@ class World:
     notes_late: bool = False
     joined: bool = True  # senders in a transaction of the caller's
     alone: bool = True  # senders outside one
+    users: str = ""  # what they do, each once
+    child: World | None = None  # what its child step starts
+    rest: bool = False  # a cancel may leave the child to the sweeper
     rules: Rules = field(default_factory=Rules)
+
+    @cached_property
+    def of_child(self) -> World:
+        """The child's, under the same rules, and spending the same faults."""
+        assert self.child is not None
+        kinds, child = self.kinds & self.child.kinds, self.child
+        sweeper = self.sweeper and child.sweeper
+        return replace(child, faults=self.faults, kinds=kinds, rules=self.rules, sweeper=sweeper)
 
     def allows(self, state: State, kind: str) -> bool:
         return state.faults > 0 and kind in self.kinds
@@ -147,18 +200,39 @@ def first_state(world: World) -> State:
         handlers=(),
         effects=(0,) * len(world.program.work),
         faults=world.faults,
+        users=world.users,
+        child=None if world.child is None else _unborn(world.child),
     )
 
 
+def _unborn(world: World) -> State:
+    return first_state(world)._replace(trigger=STARTED, faults=0)
+
+
 def is_active(state: State) -> bool:
-    return ABSENT < state.status < COMPLETED
+    return ABSENT < state.status <= CANCELLING
+
+
+def is_open(state: State) -> bool:
+    """Active or paused."""
+    return ABSENT < state.status <= PAUSED
+
+
+def is_terminal(state: State) -> bool:
+    return state.status >= COMPLETED
+
+
+def is_over(state: State) -> bool:
+    """It has ended, and so has its child if it had any."""
+    child = state.child
+    return is_terminal(state) and (child is None or not is_open(child))
 
 
 def is_due(state: State) -> bool:
     """``due_at <= now``, and nobody holds the run."""
     if state.lease == FREE:
         return state.due == NOW or (state.due == TIMER and state.timer == PAST)
-    return state.lease == EXPIRED
+    return state.lease == EXPIRED and state.due in (NOW, LEASE)
 
 
 def put(text: str, at: int, char: str) -> str:

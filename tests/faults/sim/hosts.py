@@ -115,6 +115,7 @@ class Host:
             clock=clock,
             observe=lambda event: None,
             clients=Clients(self),  # type: ignore[arg-type]  # a twin without a network
+            callback_url=lambda ticket: ticket.key,
             hops=lambda journal, pool: SimHops(self, journal),
         )
 

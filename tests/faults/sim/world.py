@@ -55,6 +55,8 @@ class Workflow:
     is_async: bool
     retry: Any = None
     result_hint: Any = Any
+    on_failure: Any = None
+    timeout: Any = None
 
 
 @dataclass
@@ -384,6 +386,11 @@ class World:
             task.cancel()
         self.faults.until = 0.0
         self.database_away = False
+        for host in self.hosts:
+            # A late copy of a message may still be at work in one, and would take a run that is
+            # opened again to be replayed.
+            host.dead = True
+            host.died.set()
         for run in self.runs:
             await self._check(run)
 

@@ -1,4 +1,4 @@
-"""The endpoints of the dead-letter queue: list, look at one, delete one or many."""
+"""The dead-letter queue: list, look at one, delete or retry one or many."""
 
 from __future__ import annotations
 
@@ -59,6 +59,31 @@ async def _delete_many(call: Call) -> Response:
     return JSONResponse(_with_cursor({"deleted": deleted}, following))
 
 
+async def _retry(call: Call) -> Response:
+    letter = call.service.store.dead_letters.get(unquote(call.path["id"]))
+    if letter is None:
+        raise Refused(404, "dlq message not found")
+    (message_id,) = call.service.retry_dead_letters([letter], tuple(call.headers))
+    return JSONResponse({"messageId": message_id}, status_code=201)
+
+
+async def _retry_many(call: Call) -> Response:
+    ids = _ids(await call.body(call.service.config.max_body))
+    asked = [*call.query, *(("dlqIds", one) for one in ids or ())]
+    filters = read_filters(asked, strict=True, dead=True)
+    if filters.is_empty:
+        raise Refused(400, "say which dead letters to retry: dlqIds, or a filter")
+    page, following = call.service.store.dead_letters.page(
+        filters,
+        count=read_count(call.last("count"), _MOST),
+        cursor=call.last("cursor"),
+        newest_first=False,
+    )
+    retried = call.service.retry_dead_letters(page, tuple(call.headers))
+    answer = {"responses": [{"messageId": message_id} for message_id in retried]}
+    return JSONResponse(_with_cursor(answer, following), status_code=201)
+
+
 def _choose(call: Call, filters: Filters) -> tuple[list[str], str | None]:
     """Ids of all that fit, or of as many as ``count`` says, and where the rest begins."""
     letters = call.service.store.dead_letters
@@ -90,6 +115,8 @@ def _with_cursor(answer: dict[str, Any], cursor: str | None) -> dict[str, Any]:
 DLQ_ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", r"dlq/?", _list),
     ("GET", r"dlq/(?P<id>[^/]+)", _get),
+    ("POST", r"dlq/retry/(?P<id>[^/]+)", _retry),
+    ("POST", r"dlq/retry/?", _retry_many),
     ("DELETE", r"dlq/(?P<id>[^/]+)", _delete),
     ("DELETE", r"dlq/?", _delete_many),
 )

@@ -1,0 +1,1 @@
+"""The HTTP endpoints, one small function each, by what they are about."""

@@ -1,0 +1,135 @@
+"""Compensations: how a step says what undoes it, and what is called for it later.
+
+Only the dotted name and the encoded arguments are kept, so that a compensation needs no replay
+of the workflow and goes on after its code has changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Union
+
+from django_hookflow.core.entries import WINDING_UP, Entry, Kind
+from django_hookflow.core.ports import ValueCodec
+from django_hookflow.core.showing import show
+from django_hookflow.engine.callables import is_async, qualified_name
+from django_hookflow.engine.calls import CallResponse
+from django_hookflow.engine.plans import Function, Undo
+from django_hookflow.exceptions import WorkflowDefinitionError
+
+Compensation = Union[Callable[..., Any], tuple[Any, ...]]
+
+
+def undo_of(compensate: Compensation, codec: ValueCodec, limit: int) -> Undo:
+    """What the journal keeps of ``fn`` or ``(fn, *args)``; refuses what it could not find again."""
+    fn, *args = compensate if isinstance(compensate, tuple) and compensate else (compensate,)
+    if not callable(fn):
+        raise TypeError(f"compensate is a function or (function, *args), not {show(compensate)}")
+    name = qualified_name(fn)
+    if _found(name) is not fn:
+        raise WorkflowDefinitionError(
+            f"compensate={name}: it is called by this name later, by another process, so it has "
+            "to be importable: a def or async def at the top of a module"
+        )
+    return Undo(name=name, args=codec.encode(args, limit=limit))
+
+
+def _found(name: str) -> Any:
+    """What a dotted name leads to; ``None`` if to nothing."""
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            for part in parts[cut:]:
+                found = getattr(found, part)
+        except AttributeError:
+            return None
+        return found
+    return None
+
+
+def to_be_undone(entries: Iterable[Entry]) -> list[Entry]:
+    """The steps that have to be compensated, newest first.
+
+    Those whose outcome is unknown come before all outcomes, because nothing came after them.
+    """
+    undone = [entry for entry in entries if entry.undo and _took_effect(entry)]
+    return sorted(undone, key=_newness, reverse=True)
+
+
+def _newness(entry: Entry) -> tuple[float, int]:
+    return (float("inf") if entry.seq is None else entry.seq, entry.requested_seq)
+
+
+def _took_effect(entry: Entry) -> bool:
+    """Whether it did, or may have: of a failed one, only what nobody can know."""
+    if entry.kind in WINDING_UP or (entry.kind is Kind.CHILD and entry.is_failed):
+        return False
+    if not entry.is_failed or entry.error is None:
+        return True
+    unanswered = entry.error.raises == "CallFailed" and entry.error.response is None
+    return unanswered or entry.error.raises == "StepTimeout"
+
+
+def compensation(entry: Entry, codec: ValueCodec) -> tuple[Undo, Function]:
+    """What to call for a step: ``fn(result, *args)``, the result ``None`` if it is unknown.
+
+    Raises :class:`WorkflowDefinitionError` if the function is not to be found any more.
+    """
+    undo = Undo.from_text(entry.undo)
+    fn = _found(undo.name)
+    if not callable(fn):
+        raise WorkflowDefinitionError(
+            f"the compensation of step {entry.key!r} is {undo.name}, which is not to be found: "
+            "deploy a version that has it"
+        )
+    args = codec.decode(undo.args)
+    return undo, Function(
+        fn=Silent(fn),
+        args=(_result_of(entry, fn, codec), *args),
+        kwargs={},
+        is_async=is_async(fn),
+        hint=Any,
+    )
+
+
+def _result_of(entry: Entry, fn: Callable[..., Any], codec: ValueCodec) -> Any:
+    if entry.is_failed or entry.value is None:
+        return None
+    value = codec.decode(entry.value, hint=_first_hint(fn))
+    return CallResponse.from_plain(value) if entry.kind is Kind.CALL else value
+
+
+def _first_hint(fn: Callable[..., Any]) -> Any:
+    """The annotation of what it is given first, by which a dataclass comes back as one."""
+    try:
+        hints = typing.get_type_hints(fn)
+        names = list(inspect.signature(fn).parameters)
+    except (NameError, TypeError, ValueError, AttributeError):
+        return Any
+    hint = hints.get(names[0], Any) if names else Any
+    plain = [each for each in typing.get_args(hint) if each is not type(None)]
+    is_optional = type(None) in typing.get_args(hint) and len(plain) == 1
+    return plain[0] if is_optional else hint
+
+
+class Silent:
+    """A function whose return value is nobody's business: it need not be storable."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+
+    def __call__(self, *args: Any) -> Any:
+        if is_async(self._fn):
+            return self._awaited(*args)
+        self._fn(*args)
+        return None
+
+    async def _awaited(self, *args: Any) -> None:
+        await self._fn(*args)

@@ -1,0 +1,371 @@
+"""What follows a failure or a cancel: on_failure, then compensations, newest first, once each."""
+
+import asyncio
+from datetime import timedelta
+from enum import Enum
+
+import pytest
+
+from django_hookflow.core.retry import RetryPolicy
+from tests.engine.harness import World
+from tests.engine.modes import Died
+
+ONCE = RetryPolicy(max_attempts=1)
+done: list[str] = []
+fails: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    done.clear()
+    fails.clear()
+
+
+def act(name):
+    done.append(name)
+    if name in fails:
+        raise ValueError(f"{name} fails")
+    return f"{name}-1"
+
+
+def undo(result, name):
+    done.append(f"undo {name} {result}")
+    if f"undo {name}" in fails:
+        raise ValueError("cannot")
+    return object()  # not storable, and nobody's business
+
+
+async def undo_async(result, name):
+    undo(result, name)
+
+
+class Card(Enum):
+    CREDIT = "credit"
+
+
+def pay() -> Card:
+    return Card.CREDIT
+
+
+def refund(card: Card | None):
+    done.append(f"refund {card}")
+
+
+def told(ctx, error):
+    done.append(f"told {error['type']} {ctx.data['order']}")
+
+
+async def told_async(ctx, error):
+    told(ctx, error)
+
+
+def times(name):
+    return sum(each == name for each in done)
+
+
+def in_order():
+    """Without the repeats that a crash or a lost lease makes."""
+    return list(dict.fromkeys(done))
+
+
+async def order(ctx):
+    await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+    await ctx.step.options(compensate=(undo_async, "b")).run("b", act, "b")
+    await ctx.step.run("c", act, "c")
+    await ctx.step.options(retry=ONCE).run("fails", act, "fails")
+
+
+def order_plainly(ctx):
+    ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+    ctx.step.options(compensate=(undo_async, "b")).run("b", act, "b")
+    ctx.step.run("c", act, "c")
+    ctx.step.options(retry=ONCE).run("fails", act, "fails")
+
+
+@pytest.mark.parametrize("body", [order, order_plainly], ids=["async", "def"])
+@pytest.mark.parametrize("on_failure", [None, told, told_async])
+def test_a_failed_run_undoes_what_it_did_newest_first(world, body, on_failure):
+    fails.add("fails")
+    row = world.run(body, {"order": 7}, on_failure=on_failure)
+    assert (row.status, row.error.message) == ("failed", "fails fails")
+    follows = ["told ValueError 7"] if on_failure else []
+    assert in_order() == ["a", "b", "c", "fails", *follows, "undo b b-1", "undo a a-1"]
+    if world.usual:
+        assert len(done) == len(in_order())
+        assert world.messages == 1
+    kinds = [(step.key, step.kind, step.status) for step in world.journal.steps(row.id)][4:]
+    assert kinds[-2:] == [
+        ("b#1/undo", "undo", "completed"),
+        ("a#1/undo", "undo", "completed"),
+    ]
+
+
+def test_a_run_that_completes_undoes_nothing(world):
+    assert world.run(order).status == "completed"
+    assert in_order() == ["a", "b", "c", "fails"]
+
+
+async def waits_after_two(ctx):
+    await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+    await ctx.step.options(compensate=(undo, "b")).run("b", act, "b")
+    await ctx.step.wait_for_event("go", "go")
+    await ctx.step.run("c", act, "c")
+
+
+@pytest.mark.parametrize("compensate", [True, False])
+def test_a_cancelled_run_undoes_what_it_did_if_asked(world, compensate):
+    async def scenario():
+        run = world.trigger(waits_after_two)
+        await world.rest()
+        world.cancel(run, compensate=compensate)
+        if compensate:
+            assert world.row(run).status == "cancelling"
+        await world.rest()
+        return run
+
+    assert world.row(asyncio.run(scenario())).status == "cancelled"
+    assert in_order() == ["a", "b", *(["undo b b-1", "undo a a-1"] if compensate else [])]
+
+
+def test_a_run_that_did_nothing_to_undo_is_cancelled_at_once(world):
+    async def waits(ctx):
+        await ctx.step.run("a", act, "a")
+        await ctx.step.wait_for_event("go", "go")
+
+    async def scenario():
+        run = world.trigger(waits)
+        await world.rest()
+        world.cancel(run)
+        return run
+
+    assert world.row(asyncio.run(scenario())).status == "cancelled"
+
+
+@pytest.mark.usual_mode
+def test_a_step_that_executes_while_it_is_cancelled_is_recorded_and_undone_with_its_result(world):
+    async def cancels_itself():
+        done.append("a")
+        world.cancel(world.id)
+        return "a-1"
+
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", cancels_itself)
+        await ctx.step.run("b", act, "b")
+
+    async def scenario():
+        world.id = world.trigger(body)
+        await world.rest()
+
+    asyncio.run(scenario())
+    assert world.row(world.id).status == "cancelled"
+    assert done == ["a", "undo a a-1"]
+
+
+@pytest.mark.usual_mode
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+def test_a_cancel_while_the_body_ends_wins_over_its_end(world, ending):
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        await ctx.step.run("cancel", lambda: world.cancel(world.id) and None)
+        if ending == "raises":
+            raise ValueError("too late")
+
+    async def scenario():
+        world.id = world.trigger(body)
+        await world.rest()
+
+    asyncio.run(scenario())
+    assert world.row(world.id).status == "cancelled"
+    assert done == ["a", "undo a a-1"]
+
+
+@pytest.mark.usual_mode
+def test_a_cancel_while_it_sleeps_does_not_wait_for_the_sleep(world):
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        nap = asyncio.ensure_future(ctx.step.sleep("nap", 10**6))
+        await ctx.step.run("cancel", lambda: world.cancel(world.id) and None)
+        await nap
+
+    async def scenario():
+        world.id = world.trigger(body)
+        await world.rest()
+
+    asyncio.run(scenario())
+    assert world.row(world.id).status == "cancelled"
+    assert world.clock.skipped < 1000
+
+
+def test_a_step_of_unknown_outcome_is_undone_with_none():
+    def die_before_the_record(point):
+        if point == "record:before" and not died:
+            died.append(point)
+            raise Died
+
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+
+    async def scenario():
+        run = world.trigger(body)
+        with pytest.raises(Died):
+            await world.deliver_next()
+        world.cancel(run)
+        world.clock.skip(61)
+        await world.deliver(run, world.row(run).wake_n)
+        return run
+
+    died: list[str] = []
+    world = World(crash=die_before_the_record)
+    run = asyncio.run(scenario())
+    assert world.row(run).status == "cancelled"
+    assert done == ["a", "undo a None"]
+
+
+@pytest.mark.parametrize("outcome", ["fails", "times out"])
+def test_a_failed_step_is_undone_only_if_nobody_can_know(world, outcome):
+    async def slow():
+        done.append("slow")
+        await asyncio.sleep(5 if outcome == "times out" else 0)
+        raise ValueError("no")
+
+    async def body(ctx):
+        options = ctx.step.options(retry=ONCE, timeout=0.01, compensate=(undo, "slow"))
+        await options.run("slow", slow)
+
+    assert world.run(body).status == "failed"
+    undone = ["undo slow None"] if outcome == "times out" else []
+    assert in_order() == ["slow", *undone]
+
+
+def test_a_compensation_is_retried_and_one_that_fails_for_good_lets_the_others_have_their_turn(
+    world,
+):
+    fails.update({"fails", "undo b"})
+    row = world.run(order, {"order": 1})
+    assert row.status == "failed"
+    assert in_order()[-2:] == ["undo b b-1", "undo a a-1"]
+    if world.usual:
+        assert times("undo b b-1") == 4
+        assert times("undo a a-1") == 1
+    undone = {step.key: step.status for step in world.journal.steps(row.id) if step.kind == "undo"}
+    assert undone == {"b#1/undo": "failed", "a#1/undo": "completed"}
+
+
+def test_a_result_comes_back_as_what_the_compensation_takes(world):
+    async def body(ctx):
+        await ctx.step.options(compensate=refund).run("pay", pay)
+        raise ValueError("no")
+
+    world.run(body)
+    assert in_order() == ["refund Card.CREDIT"]
+
+
+def test_a_compensated_run_is_not_retried_and_others_run_on_failure_again(world):
+    async def scenario(body, **more):
+        fails.add("fails")
+        run = world.trigger(body, {"order": 1}, **more)
+        await world.rest()
+        answer = world.retry(run)
+        fails.clear()
+        await world.rest()
+        return run, answer
+
+    run, answer = asyncio.run(scenario(order))
+    assert type(answer).__name__ == "Compensated"
+    assert world.row(run).status == "failed"
+
+    async def plain(ctx):
+        await ctx.step.options(retry=ONCE).run("fails", act, "fails")
+
+    run, answer = asyncio.run(scenario(plain, on_failure=told))
+    assert type(answer).__name__ == "Retried"
+    assert world.row(run).status == "completed"
+
+
+def test_an_atomic_step_and_a_loop_are_undone(world):
+    async def body(ctx):
+        for n in range(3):
+            await ctx.step.options(compensate=(undo, f"{n}")).atomic("item", act, f"{n}")
+        raise ValueError("no")
+
+    assert world.run(body).status == "failed"
+    assert in_order() == ["0", "1", "2", "undo 2 2-1", "undo 1 1-1", "undo 0 0-1"]
+
+
+def test_the_body_is_not_run_again_once_it_failed(world):
+    entered = []
+
+    async def body(ctx):
+        entered.append(1)
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        raise ValueError("no")
+
+    fails.add("undo a")
+    assert world.run(body).status == "failed"
+    if world.usual:
+        assert entered == [1]
+
+
+def test_a_run_that_takes_longer_than_its_timeout_fails(world):
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        await ctx.step.wait_for_event("go", "go")
+
+    async def scenario():
+        run = world.trigger(body, {"order": 1}, timeout=timedelta(hours=1), on_failure=told)
+        await world.rest()
+        await world.rest(skip=3600)
+        return run
+
+    row = world.row(asyncio.run(scenario()))
+    assert (row.status, row.error.type) == ("failed", "TimeoutError")
+    assert in_order() == ["a", "told TimeoutError 1", "undo a a-1"]
+
+
+def test_a_run_within_its_timeout_is_left_alone(world):
+    async def body(ctx):
+        await ctx.step.sleep("nap", 60)
+        return "well"
+
+    assert world.run(body, timeout=timedelta(hours=1)).result == "well"
+
+
+@pytest.mark.usual_mode
+def test_a_compensation_that_is_gone_blocks_until_it_is_back(world, monkeypatch):
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        monkeypatch.delitem(globals(), "undo")
+        raise ValueError("no")
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.deliver_next()
+        blocked = world.row(run).blocked
+        monkeypatch.undo()
+        await world.rest(skip=60)
+        return run, blocked
+
+    run, blocked = asyncio.run(scenario())
+    assert "tests.engine.test_compensation.undo, which is not to be found" in blocked
+    assert world.row(run).status == "failed"
+    assert done == ["a", "undo a a-1"]
+
+
+@pytest.mark.usual_mode
+@pytest.mark.parametrize("bad", [lambda result: None, "undo", (5, 1), ()])
+def test_what_could_not_be_found_again_is_refused(world, bad):
+    async def body(ctx):
+        await ctx.step.options(compensate=bad).run("a", act, "a")
+
+    row = world.run(body)
+    assert row.status == "failed"
+    assert "compensate" in row.error.message
+    assert done == []
+
+
+@pytest.mark.usual_mode
+def test_a_wait_has_nothing_to_compensate(world):
+    async def body(ctx):
+        await ctx.step.options(compensate=undo).sleep("nap", 5)
+
+    assert "only waits" in world.run(body).error.message
