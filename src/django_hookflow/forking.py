@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import timedelta
 from uuid import UUID
 
 from django_hookflow.core.forking import UnknownStep, cut
@@ -11,6 +12,7 @@ from django_hookflow.core.identifiers import uuid7
 from django_hookflow.core.showing import show
 from django_hookflow.core.transitions import Fork, Over
 from django_hookflow.journals.base import Journal
+from django_hookflow.registry import registry
 
 __all__ = ["NoSuchRun", "fork", "preview"]
 
@@ -22,7 +24,13 @@ class NoSuchRun(Exception):
 def fork(journal: Journal, source: UUID, from_step: str) -> UUID:
     """Write the new run; its id. Raises ``ValueError`` naming the steps that there are."""
     id = uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10))
-    transition = Fork(source=source, id=id, run_id=str(id), from_step=_checked(from_step))
+    transition = Fork(
+        source=source,
+        id=id,
+        run_id=str(id),
+        from_step=_checked(from_step),
+        timeout=_timeout(journal, source),
+    )
     answer = journal.fork(transition)
     if isinstance(answer, UnknownStep):
         raise _unknown(from_step, answer)
@@ -40,6 +48,14 @@ def preview(journal: Journal, source: UUID, from_step: str) -> list[str]:
     if isinstance(found, UnknownStep):
         raise _unknown(from_step, found)
     return list(found.again)
+
+
+def _timeout(journal: Journal, source: UUID) -> timedelta | None:
+    """How long a run of this workflow may take, if this process knows the workflow."""
+    view = journal.look(source)
+    workflow = None if view is None else registry.find(view.workflow_id, view.version)
+    timeout: timedelta | None = getattr(workflow, "timeout", None)
+    return timeout
 
 
 def _checked(from_step: object) -> str:

@@ -227,6 +227,7 @@ class WorkflowRun(models.Model):
         ordering = ["-id"]  # a uuid7: newest first, and the primary key's own index
         permissions = [
             ("cancel_workflowrun", "Can cancel workflow run"),
+            ("pause_workflowrun", "Can pause and resume workflow run"),
             ("retry_workflowrun", "Can retry workflow run"),
             ("view_payload", "Can view data, results and error messages of workflow runs"),
         ]
@@ -319,8 +320,9 @@ class WorkflowRun(models.Model):
         ``from_step`` is a step's id (``"charge"``: its first occurrence) or one with its number
         (``"charge#2"``). What was requested before it is taken over, if it has an outcome; it
         and all else is executed, under idempotency keys of the new run. Data, seed and tags
-        are this run's, and so is ``created_at``, because ``ctx.now()`` begins there. This run
-        is left as it is, whatever its status; cancel it if it is still going.
+        are this run's, and so is ``started_at`` if outcomes are taken over, because
+        ``ctx.now()`` begins there. This run is left as it is, whatever its status; cancel it
+        if it is still going.
 
         ``preview=True`` writes nothing and returns the keys of the known steps that would be
         executed again. Raises ``ValueError`` for a step that this run has not requested.

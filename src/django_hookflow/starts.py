@@ -99,8 +99,8 @@ def _transition(workflow: Startable, start: Start, codec: ValueCodec) -> Trigger
         data=codec.encode({} if start.data is None else start.data, limit=options.max_value_bytes),
         delay=delay,
         not_before=not_before,
-        timeout=workflow.timeout,
         tags=check_tags(start.tags),
+        timeout=workflow.timeout,
     )
 
 

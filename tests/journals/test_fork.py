@@ -1,6 +1,7 @@
 """FORK, the same for every journal."""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -45,16 +46,20 @@ def test_the_new_run_has_the_outcomes_before_the_step_and_is_due(bench: Bench) -
     bench.alter(source, state='{"at":1}', state_n=2, signals=4, parent=bench.start())
     before = bench.everything(source)
     bench.pass_time(hours=1)
-    id, answer = fork(bench, source, "c")
-    assert answer == Forked()
+    id = uuid.uuid4()
+    transition = Fork(
+        source=source, id=id, run_id=str(id), from_step="c", timeout=timedelta(hours=2)
+    )
+    assert bench.journal.fork(transition) == Forked()
     assert bench.everything(source) == before
     run, original = bench.run(id), before[0]
     assert (run.run_id, run.status, run.epoch) == (str(id), RunStatus.PENDING, 0)
     assert (run.due_at, run.owed_at, run.wake_n) == (bench.time, bench.time, 1)
-    for fact in ("workflow_id", "version", "seed", "data", "generation", "created_at"):
+    for fact in ("workflow_id", "version", "seed", "data", "generation", "started_at"):
         assert getattr(run, fact) == getattr(original, fact), fact
     assert (run.state, run.state_n, run.signals, run.parent) == (None, 0, 0, None)
-    assert (run.seq, run.started_at, run.error) == (2, None, None)
+    assert (run.created_at, run.deadline) == (bench.time, bench.time + timedelta(hours=2))
+    assert (run.seq, run.error) == (2, None)
     assert bench.steps(id) == bench.steps(source)[:2]
     claimed = bench.claim(id)
     assert [e.key for e in claimed.entries] == ["a#1", "b#1"]
@@ -117,6 +122,7 @@ def test_the_tags_are_the_sources(bench: Bench) -> None:
     id, _ = fork(bench, source, "a")
     assert bench.tags(id) == {"order": "42", "shop": "eu"}
     assert bench.steps(id) == ()
+    assert bench.run(id).started_at is None, "nothing was kept: its clock is its own"
 
 
 def test_many_outcomes_are_copied(bench: Bench) -> None:

@@ -130,10 +130,10 @@ class Trigger:
     delay: timedelta = timedelta(0)
     not_before: datetime | None = None
     timeout: timedelta | None = None
+    tags: Tags = ()
     parent: UUID | None = None
     parent_step: str = ""
     depth: int = 0
-    tags: Tags = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -530,13 +530,15 @@ class Fork:
     """Create a run with the outcomes of another one up to ``from_step``; it is due now.
 
     Everything that a replay depends on is the source's: workflow, version, data, seed,
-    generation, and ``created_at``, at which the body's clock begins. Its tags are too.
+    generation, and if outcomes are kept ``started_at``, at which the body's clock begins. Its
+    tags are too.
     """
 
     source: UUID
     id: UUID
     run_id: str
     from_step: str
+    timeout: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

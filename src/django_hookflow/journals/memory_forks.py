@@ -28,9 +28,11 @@ def fork(draft: Draft, transition: Fork) -> Union[Forked, UnknownStep, Over]:
         data=source.data,
         generation=source.generation,
         seq=len(found.kept),
-        created_at=source.created_at,
+        created_at=draft.now,
+        started_at=source.started_at if found.kept else None,
         due_at=draft.now,
         owed_at=draft.now,
+        deadline=None if transition.timeout is None else draft.now + transition.timeout,
     )
     draft.put_run(run)
     for entry in found.kept:

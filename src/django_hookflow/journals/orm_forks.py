@@ -43,7 +43,7 @@ def _in_force(tx: Transactions, id: UUID, generation: int) -> list[Entry]:
 
 
 def _fork(tx: Transactions, transition: Fork) -> Answer:
-    same = ("workflow_id", "version", "seed", "generation", "created_at")
+    same = ("workflow_id", "version", "seed", "generation", "started_at")
     sources = runs(tx.alias).filter(pk=transition.source).annotate(text=raw("data"))
     source = sources.values(*same, "text").first()
     if source is None:
@@ -52,6 +52,8 @@ def _fork(tx: Transactions, transition: Fork) -> Answer:
     found = cut(_in_force(tx, transition.source, generation), transition.from_step)
     if isinstance(found, UnknownStep):
         return found
+    if not found.kept:
+        source["started_at"] = None
     _insert_run(tx, transition, source, outcomes=len(found.kept))
     for batch in _batches(found.kept):
         rows = [step_row(e, run=transition.id, generation=generation, epoch=0) for e in batch]
@@ -73,6 +75,8 @@ def _insert_run(
         wake_n=1,
         owed_at=now,
         due_at=now,
+        deadline=None if transition.timeout is None else now + transition.timeout,
+        created_at=now,
         **source,
     )
     # Not create(): the projects' own signal receivers have no business in here.
