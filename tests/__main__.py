@@ -31,7 +31,7 @@ def main() -> None:
     assert spec.loader
     bootstrap = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bootstrap)
-    python = bootstrap.ensure(extras=["devserver", "postgres"], groups=["test"])
+    python = bootstrap.ensure(extras=["devserver", "postgres"], groups=["test", "workflow"])
     os.chdir(ROOT)
     bootstrap.run([str(python), "-m", "pytest", *arguments(sys.argv[1:])])
 

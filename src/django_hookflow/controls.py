@@ -12,10 +12,20 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 
 from django_hookflow.conf import options
-from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.entries import PAUSABLE, TERMINAL, RunStatus
 from django_hookflow.core.requests import check_dedup_id, check_event_name
 from django_hookflow.core.showing import show
-from django_hookflow.core.transitions import Cancel, Compensated, NotFailed, Over, Retry, SendEvent
+from django_hookflow.core.transitions import (
+    Cancel,
+    Compensated,
+    NotFailed,
+    Over,
+    Pause,
+    Resume,
+    Retry,
+    SendEvent,
+    Unchanged,
+)
 from django_hookflow.engine.place import refuse_in_body
 from django_hookflow.exceptions import (
     RunCancelled,
@@ -65,6 +75,47 @@ class RunControls:
 
         if await sync_to_async(cancel)():
             await wakes.acancelled(run)
+
+    def pause(self, run: UUID) -> None:
+        """Let the run stand still; one that does so already is left as it is.
+
+        Raises ``RunFinished`` if it is over or being cancelled.
+        """
+        refuse_in_body("pausing a run", 'ctx.step.run("...", run.pause)')
+        answer = self._runtime.journal.pause(Pause(id=run))
+        if isinstance(answer, Unchanged) and answer.status is not RunStatus.PAUSED:
+            raise _ending(run, answer, "cannot be paused any more")
+
+    async def apause(self, run: UUID) -> None:
+        """:meth:`pause` for async code."""
+        await sync_to_async(self.pause)(run)
+
+    def resume(self, run: UUID) -> None:
+        """Let a paused run go on, and wake it once the caller's transaction has committed."""
+        if self._unpause(run):
+            publish = self._runtime.wakes.publish
+            self._runtime.journal.on_commit(lambda: publish(run))
+
+    async def aresume(self, run: UUID) -> None:
+        """:meth:`resume` for async code."""
+        wakes, journal = self._runtime.wakes, self._runtime.journal
+
+        def unpause() -> bool:
+            resumed = self._unpause(run)
+            return resumed and committed_or_defer(journal, lambda: wakes.publish(run))
+
+        if await sync_to_async(unpause)():
+            await wakes.apublish(run)
+
+    def _unpause(self, run: UUID) -> bool:
+        """Whether it was paused. One that goes on anyway is what the caller wants."""
+        refuse_in_body("resuming a run", 'ctx.step.run("...", run.resume)')
+        answer = self._runtime.journal.resume(Resume(id=run))
+        if not isinstance(answer, Unchanged):
+            return True
+        if answer.status not in PAUSABLE:
+            raise _ending(run, answer, "cannot be resumed any more")
+        return False
 
     def retry(self, run: UUID) -> None:
         """Re-open a failed run and wake it, once the caller's transaction has committed."""
@@ -183,6 +234,13 @@ def _over(run: UUID, answer: Over, what: str) -> Exception:
     if answer.status is None:
         return _unknown(run)
     return RunFinished(f"run {run} is {answer.status}; it {what}")
+
+
+def _ending(run: UUID, answer: Unchanged, what: str) -> Exception:
+    if answer.status is None:
+        return _unknown(run)
+    state = "being cancelled" if answer.status is RunStatus.CANCELLING else answer.status
+    return RunFinished(f"run {run} is {state}; it {what}")
 
 
 def _unknown(run: UUID) -> Exception:

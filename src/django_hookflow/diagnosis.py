@@ -179,13 +179,17 @@ def _not_at_rest(alias: str, now: datetime) -> Rows:
     waits = Q(due_at__isnull=False) | Q(owed_at__isnull=False)
     held = Q(lease_until__isnull=False) | Q(finished_at__isnull=True)
     over = Q(status__in=TERMINAL) & (waits | held)
-    # A paused run may be held still: by the process whose step was executing.
-    return _runs(alias).filter(over | Q(status=RunStatus.PAUSED) & waits)
+    # A paused run may be held still: by the process whose step was executing. One that was never
+    # delivered keeps the time that it was to start at.
+    begun = Q(started_at__isnull=False)
+    paused = Q(owed_at__isnull=False) | Q(due_at__isnull=False) & begun
+    return _runs(alias).filter(over | Q(status=RunStatus.PAUSED) & paused)
 
 
 def _misheld(alias: str, now: datetime) -> Rows:
     free = Q(status=RunStatus.RUNNING, lease_until__isnull=True)
-    idle = Q(status__in=(RunStatus.PENDING, RunStatus.SUSPENDED), lease_until__isnull=False)
+    # What a dead holder has left of its lease stays on a run that was paused and resumed.
+    idle = Q(status__in=(RunStatus.PENDING, RunStatus.SUSPENDED), lease_until__gte=now)
     return _runs(alias).filter(free | idle | Q(status__in=ACTIVE, finished_at__isnull=False))
 
 

@@ -176,7 +176,7 @@ class RunCompensated(HookflowError):
 
 
 class RunFinished(HookflowError):
-    """The run is over; it takes no cancel and no event."""
+    """The run is over, or its end is decided: nothing can be done to it from outside."""
 
 
 class RunConflict(HookflowError):

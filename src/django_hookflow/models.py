@@ -212,7 +212,12 @@ class WorkflowRun(models.Model):
     data = ValueField(null=True, blank=True)
     result = ValueField(null=True, blank=True)
     error = ErrorField(null=True, blank=True)
-    state = ValueField(null=True, blank=True)
+    state = ValueField(
+        null=True, blank=True, help_text="What the workflow tells of itself by ctx.set()."
+    )
+    state_n = models.PositiveBigIntegerField(
+        default=0, help_text="The call of ctx.set() that state is of: earlier ones are replays."
+    )
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -258,6 +263,31 @@ class WorkflowRun(models.Model):
     async def acancel(self, compensate: bool = True) -> None:
         """:meth:`cancel` for async code."""
         await ports.controls().acancel(self.pk, compensate=compensate)
+
+    def pause(self) -> None:
+        """Let the run stand still until :meth:`resume`; pausing a paused run changes nothing.
+
+        No further step starts; one that is executing still finishes and is recorded. Events
+        that come are kept, and timers go on. Inside ``transaction.atomic()`` it is paused if
+        that commits. Raises ``RunFinished`` if the run is over or being cancelled.
+        """
+        ports.controls().pause(self.pk)
+
+    async def apause(self) -> None:
+        """:meth:`pause` for async code."""
+        await ports.controls().apause(self.pk)
+
+    def resume(self) -> None:
+        """Let a paused run go on; all that fell due meanwhile is taken up, in order.
+
+        Nothing happens to a run that is not paused, because it goes on anyway. Raises
+        ``RunFinished`` if it is over or being cancelled.
+        """
+        ports.controls().resume(self.pk)
+
+    async def aresume(self) -> None:
+        """:meth:`resume` for async code."""
+        await ports.controls().aresume(self.pk)
 
     def retry(self) -> None:
         """Let a failed run go on from what failed it; recorded steps stay.
@@ -400,6 +430,10 @@ class WorkflowTag(models.Model):
         verbose_name = "workflow tag"
         verbose_name_plural = "workflow tags"
         indexes = [models.Index(fields=["key", "value"], name="hookflow_tag_value")]
+        constraints = [
+            # A start that is repeated after an unknown COMMIT tags its run once.
+            models.UniqueConstraint(fields=["workflow_run", "key"], name="hookflow_tag_once"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.key}={self.value}"

@@ -38,6 +38,14 @@ LEASED = {"status": RunStatus.RUNNING, "lease_until": NOW + 7.2 * S, "lease_w": 
         ({"status": RunStatus.FAILED}, 3, table.Ended(paused=False)),
         ({"status": RunStatus.CANCELLED}, 3, table.Ended(paused=False)),
         ({"status": RunStatus.PAUSED}, 3, table.Ended(paused=True)),
+        # A paused run's holder may die: its message has to come again.
+        ({**LEASED, "status": RunStatus.PAUSED}, 3, table.Busy(retry_after=9)),
+        ({**LEASED, "status": RunStatus.PAUSED}, 2, table.Ended(paused=True)),
+        (
+            {**LEASED, "status": RunStatus.PAUSED, "lease_until": NOW - S},
+            3,
+            table.Ended(paused=True),
+        ),
     ],
 )
 def test_rows(changes, wake, expected):

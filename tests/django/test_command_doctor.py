@@ -169,7 +169,7 @@ def ended_without_time(rows: Rows) -> None:
 
 
 def paused_and_due(rows: Rows) -> None:
-    rows.run(status="paused", due_at=at(60))
+    rows.run(status="paused", due_at=at(60), started_at=at(-60))
 
 
 def running_unheld(rows: Rows) -> None:

@@ -9,6 +9,7 @@ from django.db import connections, transaction
 from django.test import Client
 
 from django_hookflow import TerminalError, workflow
+from django_hookflow.conf import options
 from django_hookflow.exceptions import (
     RunCancelled,
     RunFailed,
@@ -253,3 +254,87 @@ def test_an_unknown_run_is_not_retried(call, alias):
     type(run).objects.using(alias).filter(pk=run.pk).delete()
     with pytest.raises(type(run).DoesNotExist):
         call(run, "retry")
+
+
+# --- pause and resume
+
+
+def test_a_paused_run_stands_still_until_it_is_resumed(call, alias):
+    run = started(alias)
+    call(run, "pause")
+    run.refresh_from_db()
+    assert (run.status, run.due_at, run.owed_at) == ("paused", None, None)
+    assert post(Client(), wake(run.run_id, 1, alias)).json() == {"status": "paused"}
+    messages()
+    call(run, "pause")  # what is asked for is the case already
+    call(run, "resume")
+    assert len(messages()) == 1
+    assert post(Client(), wake(run.run_id, 2, alias)).status_code == 200
+    assert call(run, "get_result") == (1, 2)
+
+
+def test_a_run_that_goes_on_anyway_is_not_woken_by_a_resume(call, alias):
+    run = started(alias)
+    before = type(run).objects.using(alias).values().get(pk=run.pk)
+    messages()
+    call(run, "resume")
+    assert messages() == []
+    assert type(run).objects.using(alias).values().get(pk=run.pk) == before
+
+
+@pytest.mark.parametrize("name", ["pause", "resume"])
+def test_a_run_whose_end_is_decided_is_neither_paused_nor_resumed(call, alias, name):
+    run, undone = started(alias), started(alias)
+    drain(Client())
+    with pytest.raises(RunFinished, match=f"is completed; it cannot be {name}d any more"):
+        call(run, name)
+    type(run).objects.using(alias).filter(pk=undone.pk).update(status="cancelling")
+    with pytest.raises(RunFinished, match=f"is being cancelled; it cannot be {name}d any more"):
+        call(undone, name)
+    type(run).objects.using(alias).filter(pk=undone.pk).delete()
+    with pytest.raises(type(run).DoesNotExist):
+        call(undone, name)
+
+
+def test_a_rolled_back_pause_did_not_happen(call, alias):
+    run = started(alias)
+
+    class Undo(Exception):
+        pass
+
+    with pytest.raises(Undo), transaction.atomic(using=alias):
+        call(run, "pause")
+        raise Undo
+    drain(Client())
+    assert call(run, "get_result") == (1, 2)
+
+
+def test_a_resume_inside_a_transaction_is_sent_after_its_commit(call, alias):
+    run = started(alias)
+    run.pause()
+    messages()
+    with transaction.atomic(using=alias):
+        call(run, "resume")
+        assert messages() == []
+    assert len(messages()) == 1
+
+
+def test_a_paused_run_can_be_cancelled(call, alias):
+    run = started(alias)
+    run.pause()
+    call(run, "cancel")
+    with pytest.raises(RunCancelled):
+        call(run, "get_result")
+
+
+@workflow(workflow_id="tests.controls.pauses_itself")
+def pauses_itself(ctx):
+    row(ctx.run_id, options.database).pause()
+
+
+def test_a_pause_in_a_body_is_refused(alias):
+    run = row(pauses_itself.trigger(), alias)
+    drain(Client())
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert "pausing a run in a workflow's body" in run.error["message"]

@@ -28,6 +28,8 @@ def project(alias):
 @workflow(workflow_id="tests.costs.steps")
 async def steps(ctx):
     for n in range(ctx.data["steps"]):
+        if ctx.data.get("tell"):
+            ctx.set("at", n)
         await ctx.step.run("noop", int, n)
     if ctx.data.get("sleep"):
         await ctx.step.sleep("nap", 60)
@@ -84,3 +86,10 @@ def test_resuming_reads_the_journal_with_one_query(alias):
     journal = [sql for sql in queries if sql.startswith("SELECT") and "workflowstep" in sql]
     assert len(journal) == 1
     assert len(queries) < 15
+
+
+def test_live_state_costs_no_query(alias):
+    plain, told = steps.trigger({"steps": 5}), steps.trigger({"steps": 5, "tell": True})
+    assert verbs(queries_of(alias, told)) == verbs(queries_of(alias, plain))
+    assert row(told, alias).state == {"at": 4}
+    assert row(plain, alias).state is None

@@ -23,7 +23,16 @@ from django_hookflow.core.entries import TERMINAL, RunStatus
 from django_hookflow.core.hints import hint_of
 from django_hookflow.core.messages import Wake, parse_message
 from django_hookflow.core.retry import RetryPolicy
-from django_hookflow.core.transitions import Cancel, Retry, SendEvent, Signalled, Trigger
+from django_hookflow.core.transitions import (
+    Cancel,
+    Pause,
+    Resume,
+    Resumed,
+    Retry,
+    SendEvent,
+    Signalled,
+    Trigger,
+)
 from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.driver import Answer, Driver, Limits
 from django_hookflow.engine.leases import LeaseKeeper
@@ -195,6 +204,17 @@ class World:
         payload = JSONCodec().encode(data)
         answer = self.journal.send_event(SendEvent(id=id, name=name, payload=payload, **more))
         if isinstance(answer, Signalled) and answer.owed:
+            self.publish(id)
+        return answer
+
+    def pause(self, id: Any) -> Any:
+        """What ``run.pause`` does."""
+        return self.journal.pause(Pause(id=id))
+
+    def resume(self, id: Any) -> Any:
+        """What ``run.resume`` does."""
+        answer = self.journal.resume(Resume(id=id))
+        if isinstance(answer, Resumed):
             self.publish(id)
         return answer
 

@@ -21,6 +21,11 @@ from django_hookflow.transports.memory import MemoryTransport
 
 from .harness import World
 
+#: Transactions that are not a run's own.
+FROM_OUTSIDE = frozenset(
+    {"published", "nudge", "retry", "cancel", "event", "pause", "resume", "fork"}
+)
+
 
 class Died(BaseException):
     """The process ends here."""
@@ -156,7 +161,7 @@ class ACrashAfterEveryCommit(RestlessWorld):
 
     def pass_point(self, point: str) -> None:
         name, _, place = point.partition(":")
-        if place != "after" or name in {"published", "nudge", "retry", "cancel", "event"}:
+        if place != "after" or name in FROM_OUTSIDE:
             return
         facts = tuple((run.seq, run.wake_n) for run in self.journal.runs())
         commit = (name,) if name == "claim" else (name, facts)

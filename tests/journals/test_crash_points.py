@@ -20,10 +20,12 @@ from django_hookflow.core.transitions import (
     Finish,
     Fire,
     Invoke,
+    Pause,
     Rearm,
     Receive,
     Record,
     Release,
+    Resume,
     Retry,
     SendEvent,
     Signal,
@@ -86,6 +88,8 @@ def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
         bench.record(fence, "a", status=StepStatus.FAILED, value=None, error=LATE)
         error = replace(LATE, uncaught=("a#1",))
         journal.finish(Finish(fence=fence, status=RunStatus.FAILED, error=error))
+    if name == "resume":
+        journal.pause(Pause(id=id))
     parts: dict[str, tuple[Callable[[Any], Any], Any]] = {
         "record": (journal.commit, Record(fence=fence, entry=outcome("a"))),
         "attempted": (
@@ -112,6 +116,8 @@ def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
             Finish(fence=fence, status=RunStatus.COMPLETED, result="1"),
         ),
         "cancel": (journal.cancel, Cancel(id=id)),
+        "pause": (journal.pause, Pause(id=id)),
+        "resume": (journal.resume, Resume(id=id)),
         "retry": (journal.retry, Retry(id=id)),
     }
     apply, transition = parts[name]

@@ -1,6 +1,6 @@
 """Two that want the same row at once, on real connections: one outcome, both ways seen.
 
-``HOOKFLOW_RACES=1000`` runs each so often; the suite runs fewer. MariaDB and SQLite take turns at
+``HOOKFLOW_TEST_RACES=1000`` runs each so often; the suite runs fewer. MariaDB and SQLite take turns at
 the same races, at a tenth.
 """
 
@@ -47,7 +47,7 @@ from tests.journals.test_orm_races import in_threads, start
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
-ASKED = int(os.environ.get("HOOKFLOW_RACES", "60"))
+ASKED = int(os.environ.get("HOOKFLOW_TEST_RACES", "60"))
 
 
 def races(alias: str) -> range:

@@ -72,8 +72,13 @@ def admit(run: RunView | None, *, wake: int, registered: bool) -> Admission:
     """Decide from the row alone; ``wake`` is the number in the message."""
     if run is None:
         return UnknownRun()
-    if run.status in TERMINAL or run.status is RunStatus.PAUSED:
-        return Ended(paused=run.status is RunStatus.PAUSED)
+    if run.status in TERMINAL:
+        return Ended(paused=False)
+    if run.status is RunStatus.PAUSED:
+        # The holder's own message goes on being its dead-man's switch: resumed, the run's new
+        # wake-up is covered by the lease that a dead holder has left.
+        held = run.leased and wake == run.lease_w
+        return _leased(run, wake) if held else Ended(paused=True)
     if not registered:
         return UnknownWorkflow(blocked=_unregistered(run))
     if run.leased:

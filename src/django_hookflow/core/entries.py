@@ -61,6 +61,9 @@ class RunStatus(str, Enum):
 ACTIVE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUSPENDED, RunStatus.CANCELLING)
 TERMINAL = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
+#: What may be paused: not what is being undone, whose end is decided.
+PAUSABLE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUSPENDED)
+
 #: What may wait without anything being executed.
 WAITS = (Kind.SLEEP, Kind.EVENT, Kind.CALLBACK, Kind.CHILD)
 

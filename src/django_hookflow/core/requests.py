@@ -43,6 +43,11 @@ def check_dedup_id(dedup_id: object) -> str:
     return _check_name("dedup_id", dedup_id)
 
 
+def check_state_key(key: object) -> str:
+    """The same for a key of a run's live state."""
+    return _check_name("a key of the state", key)
+
+
 def _check_name(what: str, name: object) -> str:
     return check_text(what, name, MAX_STEP_ID)
 

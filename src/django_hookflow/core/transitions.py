@@ -82,6 +82,7 @@ class RunView:
     created_at: datetime
     now: datetime
     started_at: datetime | None = None
+    state_n: int = 0
 
     @property
     def leased(self) -> bool:
@@ -183,12 +184,30 @@ class NotClaimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a body has told of its run: the encoded dict, and by how many calls it came about."""
+
+    text: str
+    calls: int
+
+
+def unchanged() -> State | None:
+    """The body has told nothing since the row was read."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
-    """Proof of holding a run: its epoch. Every write of a holder carries it."""
+    """Proof of holding a run: its epoch. Every write of a holder carries it.
+
+    ``state`` is asked while the row is being written, and what it gives is written with it: an
+    atomic step may have taken its time, and what was told meanwhile must not be taken back.
+    """
 
     id: UUID
     epoch: int
     lease: timedelta
+    state: Callable[[], State | None] = unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -444,6 +463,40 @@ class Cancelled:
     """Done; ``owed`` tells that a wake-up is, for the compensations."""
 
     owed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Let a run that goes on stand still. Its holder keeps the lease: what executes is recorded.
+
+    The time of a first delivery that is still to come is kept; all else is due at the resume.
+    """
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """Done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Let a paused run go on: it is due now, or when its holder's lease ends."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Done; a wake-up is owed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """The run is in another state than is asked for (``None``: there is no such run)."""
+
+    status: RunStatus | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from collections.abc import MutableMapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from django_hookflow.core.requests import check_state_key
+from django_hookflow.engine.place import refuse_set_inside_step
 from django_hookflow.engine.scheduler import Scheduler
 from django_hookflow.engine.steps import Steps
 from django_hookflow.engine.sync import SyncSteps
@@ -63,6 +65,17 @@ class BaseContext(Generic[T]):
     def now(self) -> datetime:
         """The database's time of the outcome last handed over; the same on every replay."""
         return self._scheduler.handed_at
+
+    def set(self, key: str, value: Any) -> None:
+        """Tell people and pages how the run is getting on: ``run.state[key]`` reads ``value``.
+
+        It is written together with the next outcome, at the suspension or at the end, and costs
+        no query. Workflows cannot read it, and replays do not repeat it. ``key`` has 1 to 200
+        characters; raises ``SerializationError`` for a value that cannot be stored, and
+        ``WorkflowDefinitionError`` inside a step.
+        """
+        refuse_set_inside_step()
+        self._scheduler.tell(check_state_key(key), value)
 
     def uuid4(self) -> uuid.UUID:
         """A random UUID, the same on every replay."""

@@ -34,6 +34,7 @@ from django_hookflow.core.transitions import (
     SignalsMoved,
     StaysPaused,
     Suspend,
+    unchanged,
 )
 from django_hookflow.engine import events
 from django_hookflow.engine.bodies import (
@@ -51,6 +52,7 @@ from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.engine.execute import Executor
 from django_hookflow.engine.hops import Hops
 from django_hookflow.engine.leases import Lease, LeaseKeeper
+from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import FOREIGN_AWAIT as ADVICE
 from django_hookflow.engine.outcomes import run_error
 from django_hookflow.engine.publishing import apublish_owed
@@ -170,6 +172,7 @@ class _Held:
     fence: Fence
     stopwatch: Stopwatch
     lease: Lease
+    state: LiveState
 
     @property
     def run(self) -> RunView:
@@ -239,9 +242,14 @@ class _Delivery:
         if keeper is not None:
             keeper.hold(lease)
         self._tell_claimed(claimed)
-        fence = Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease)
+        state = self._state(run)
         held = _Held(
-            claimed=claimed, workflow=workflow, fence=fence, stopwatch=stopwatch, lease=lease
+            claimed=claimed,
+            workflow=workflow,
+            fence=Fence(id=run.id, epoch=run.epoch, lease=self.limits.lease, state=state.change),
+            stopwatch=stopwatch,
+            lease=lease,
+            state=state,
         )
         try:
             return await self._execute(held)
@@ -269,8 +277,10 @@ class _Delivery:
             return await self._fail(held, scheduler, OUT_OF_TIME, None)
         try:
             data = self.driver.codec().decode(run.data)
+            held.state.read()
         except SerializationError as error:
-            return await self._block(scheduler, held.fence, f"the run's data is not read: {error}")
+            reason = f"the run's data or state is not read: {error}"
+            return await self._block(scheduler, held.fence, reason)
         steps = self._steps(scheduler, workflow.retry or self.limits.retry)
         end: BodyEnd
         if workflow.is_async:
@@ -343,6 +353,10 @@ class _Delivery:
         owed = not isinstance(answer, StaysPaused) and answer.owed
         return await self._publish([run.id], DONE) if owed else DONE
 
+    def _state(self, run: RunView) -> LiveState:
+        limit = self.limits.max_value_bytes
+        return LiveState(run.state, run.state_n, self.driver.codec(), limit)
+
     def _scheduler(self, held: _Held, *, winding_up: bool = False) -> Scheduler:
         executor = Executor(
             run=held.run,
@@ -364,6 +378,7 @@ class _Delivery:
             observe=self.driver.observe,
             wake=self._wake,
             winding_up=winding_up,
+            state=held.state,
         )
 
     def _steps(self, scheduler: Scheduler, retry: RetryPolicy) -> Steps:
@@ -414,7 +429,8 @@ class _Delivery:
         run = replace(held.run, seq=max((entry.seq or 0 for entry in entries), default=0))
         claimed = replace(held.claimed, run=run, entries=entries)
         lease = Lease(run.id, run.epoch)
-        rehearsal = self._scheduler(replace(held, claimed=claimed, lease=lease))
+        lonely = replace(held, claimed=claimed, lease=lease, state=self._state(run))
+        rehearsal = self._scheduler(lonely)
         steps = self._steps(rehearsal, self.limits.retry)
         ctx = WorkflowContext(rehearsal, self.driver.codec().decode(run.data), steps)
         fits = rehearse_async_body(rehearsal, workflow.fn, ctx)
@@ -468,6 +484,7 @@ class _Delivery:
 
     async def _block(self, scheduler: Scheduler, fence: Fence, reason: str) -> Answer:
         run, seen = scheduler.run, scheduler.run.signals
+        fence = replace(fence, state=unchanged)  # what does not fit tells nothing that is so
         while True:
             suspend = Suspend(
                 fence=fence, seen=seen, due=block_delay(run.blocked_n), blocked=reason

@@ -59,6 +59,16 @@ def refuse_inside_step(what: str) -> None:
         )
 
 
+def refuse_set_inside_step() -> None:
+    """Raise if the calling code runs inside a step, and so maybe beside the body."""
+    here = place.get()
+    if isinstance(here, StepInfo):
+        raise WorkflowDefinitionError(
+            f"ctx.set() was called inside step {here.step_id!r}, which may be executed again and "
+            "beside others: return the value from the step and set it in the workflow's body"
+        )
+
+
 def refuse_in_body(what: str, instead: str) -> None:
     """Raise if the calling code is a workflow's body."""
     if isinstance(place.get(), Body):

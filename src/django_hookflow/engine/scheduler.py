@@ -41,6 +41,7 @@ from django_hookflow.engine.calls import CallResponse, HttpCall
 from django_hookflow.engine.execute import Executor, Failed, Settled
 from django_hookflow.engine.failures import Failures
 from django_hookflow.engine.leases import Lease
+from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import new_loop
 from django_hookflow.engine.outcomes import raise_as
 from django_hookflow.engine.outstanding import Outstanding
@@ -96,6 +97,7 @@ class Scheduler:
         delivery_seconds: float,
         threads: int,
         observe: events.Observer,
+        state: LiveState,
         wake: Callable[[Sequence[UUID]], Awaitable[None]],
         winding_up: bool = False,
     ) -> None:
@@ -126,9 +128,11 @@ class Scheduler:
         self._outstanding = Outstanding(self.loop, self.replay, executor.stopwatch)
         self._units = Units(executor, stop.event)
         self._tell = Teller(claimed.run, observe)
+        self._state = state
         self._failures = Failures()
         self._started = False
         self._used_up = False
+        self._paused = False
         self._misread: Union[Mismatch, None] = None
 
     def request(self, plan: Plan) -> asyncio.Future[Any]:
@@ -139,6 +143,11 @@ class Scheduler:
         """A number for the body's next step call; called by the body itself."""
         self._numbered += 1
         return self._numbered
+
+    def tell(self, key: str, value: Any) -> None:
+        """Take a part of the live state, unless the body is only being unwound."""
+        if not self.closing:
+            self._state.set(key, value, replaying=self.replay.replaying)
 
     # --- the loop of a delivery
 
@@ -228,8 +237,9 @@ class Scheduler:
                 self.broken = self.broken or end.error
 
     def _hear(self, committed: Committed) -> None:
-        """What a commit tells besides its outcome: that something came, or a cancel."""
+        """What a commit tells besides its outcome: that something came, a pause, a cancel."""
         self._seen = max(self._seen, committed.signals)
+        self._paused = committed.status is RunStatus.PAUSED
         if committed.status is RunStatus.CANCELLING and not self._winding_up:
             self.told = True
 
@@ -264,7 +274,7 @@ class Scheduler:
             self.broken = Fenced("the lease was taken over")
         mismatch = self._misread or self.replay.check()
         going = self.broken is None and mismatch is None
-        if going and not self._stop.stopped and not self.told:
+        if going and not self._stop.stopped and not self.told and not self._paused:
             if self._dead and (job := self._startable()):
                 await self._block(self._death_notice(job), timedelta(hours=1))
                 return
@@ -281,7 +291,7 @@ class Scheduler:
             raise self.broken
         elif mismatch is not None:
             await self._block(mismatch.reason, block_delay(self.run.blocked_n))
-        elif self._stop.stopped or self._used_up or self.told:
+        elif self._stop.stopped or self._used_up or self.told or self._paused:
             await self._suspend(timedelta(0))
         else:
             await self._idle()
@@ -489,6 +499,8 @@ class Scheduler:
         )
 
     async def _suspend(self, due: Union[datetime, timedelta, None], *, blocked: str = "") -> None:
+        if blocked:
+            self._state.forget()
         waits = [] if blocked else self._outstanding.live_waits()
         fresh = [wait for wait in waits if not wait.recorded]
         hops = self.executor.hops
@@ -504,6 +516,7 @@ class Scheduler:
         if isinstance(answer, SignalsMoved):
             self._seen = answer.seen  # look again: the loop comes back here
             self.told = self.told or (answer.cancelling and not self._winding_up)
+            self._paused = False  # it would have stayed so; resuming is a signal too
             return
         waiting = tuple(wait.key for wait in self._outstanding.live_waits())
         self._tell.suspended(waiting_for=waiting, blocked=blocked)

@@ -32,8 +32,12 @@ from django_hookflow.core.transitions import (
     NotYet,
     Over,
     Owed,
+    Pause,
+    Paused,
     Rearm,
     Release,
+    Resume,
+    Resumed,
     Retried,
     Retry,
     RunView,
@@ -46,6 +50,7 @@ from django_hookflow.core.transitions import (
     Suspended,
     Trigger,
     Triggered,
+    Unchanged,
 )
 
 T = TypeVar("T")
@@ -75,6 +80,8 @@ CRASH_POINTS = tuple(
         "signal",
         "event",
         "cancel",
+        "pause",
+        "resume",
         "retry",
         "rearm",
         "published",
@@ -160,6 +167,10 @@ class Journal(Protocol):
     def send_event(self, transition: SendEvent) -> Union[Signalled, Over]: ...
 
     def cancel(self, transition: Cancel) -> Union[Cancelled, Over]: ...
+
+    def pause(self, transition: Pause) -> Union[Paused, Unchanged]: ...
+
+    def resume(self, transition: Resume) -> Union[Resumed, Unchanged]: ...
 
     def retry(self, transition: Retry) -> Union[Retried, NotFailed, Compensated]: ...
 

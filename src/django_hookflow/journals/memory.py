@@ -158,6 +158,12 @@ class MemoryJournal:
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return self._run("cancel", memory_outside.cancel, transition)
 
+    def pause(self, transition: t.Pause) -> Union[t.Paused, t.Unchanged]:
+        return self._run("pause", memory_outside.pause, transition)
+
+    def resume(self, transition: t.Resume) -> Union[t.Resumed, t.Unchanged]:
+        return self._run("resume", memory_outside.resume, transition)
+
     def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed, t.Compensated]:
         return self._run("retry", memory_outside.retry, transition)
 

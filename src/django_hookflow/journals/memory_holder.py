@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Union
+from typing import Any, Union
 from uuid import UUID
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
@@ -143,9 +143,16 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
     return Committed(entry=written, now=draft.now, status=run.status, signals=run.signals)
 
 
+def _told(fence: Fence) -> dict[str, Any]:
+    """What the body has told since the row was read, as columns."""
+    state = fence.state()
+    return {} if state is None else {"state": state.text, "state_n": state.calls}
+
+
 def _passed(run: MemoryRun, fence: Fence, now: datetime, *, outcome: bool) -> MemoryRun:
     return replace(
         run,
+        **_told(fence),
         lease_until=now + fence.lease,
         due_at=None if run.status is RunStatus.PAUSED else now + fence.lease,
         nudges=0,
@@ -231,7 +238,7 @@ def suspend(draft: Draft, transition: Suspend) -> Union[Suspended, SignalsMoved,
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
         _write_pending(draft, run, transition)
-        return _leave_paused(draft, run)
+        return _leave_paused(draft, run, transition.fence)
     if run.signals != transition.seen:
         cancelling = run.status is RunStatus.CANCELLING
         return SignalsMoved(seen=run.signals, cancelling=cancelling)
@@ -251,6 +258,7 @@ def suspend(draft: Draft, transition: Suspend) -> Union[Suspended, SignalsMoved,
             nudges=0,
             blocked=transition.blocked,
             blocked_n=run.blocked_n + 1 if transition.blocked else 0,
+            **_told(transition.fence),
         )
     )
     _write_pending(draft, run, transition)
@@ -265,15 +273,15 @@ def _write_pending(draft: Draft, run: MemoryRun, transition: Suspend) -> None:
             draft.put_step(run.id, run.generation, step)
 
 
-def _leave_paused(draft: Draft, run: MemoryRun) -> StaysPaused:
-    draft.put_run(replace(run, lease_until=None))
+def _leave_paused(draft: Draft, run: MemoryRun, fence: Fence) -> StaysPaused:
+    draft.put_run(replace(run, lease_until=None, **_told(fence)))
     return StaysPaused()
 
 
 def release(draft: Draft, transition: Release) -> None:
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
-        _leave_paused(draft, run)
+        _leave_paused(draft, run, transition.fence)
         return
     status = _becomes(run, RunStatus.SUSPENDED)
     draft.put_run(replace(run, status=status, lease_until=None, due_at=draft.now))
@@ -282,7 +290,7 @@ def release(draft: Draft, transition: Release) -> None:
 def fail(draft: Draft, transition: Fail) -> Union[Failing, StaysPaused, SignalsMoved]:
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
-        return _leave_paused(draft, run)
+        return _leave_paused(draft, run, transition.fence)
     if run.status is RunStatus.CANCELLING:
         return SignalsMoved(seen=run.signals, cancelling=True)
     run = _passed(run, transition.fence, draft.now, outcome=False)
@@ -293,7 +301,7 @@ def fail(draft: Draft, transition: Fail) -> Union[Failing, StaysPaused, SignalsM
 def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused, SignalsMoved]:
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
-        return _leave_paused(draft, run)
+        return _leave_paused(draft, run, transition.fence)
     if run.status is RunStatus.CANCELLING and transition.status is not RunStatus.CANCELLED:
         return SignalsMoved(seen=run.signals, cancelling=True)
     signal_parent(draft, transition.parent, transition.parent_step)
@@ -310,6 +318,7 @@ def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused, Sig
             finished_at=draft.now,
             error=transition.error or run.error,
             result=run.result if transition.result is None else transition.result,
+            **_told(transition.fence),
         )
     )
     return Finished()

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Union
 from uuid import UUID
 
-from django_hookflow.core.entries import ACTIVE, TERMINAL, Kind, RunStatus
+from django_hookflow.core.entries import ACTIVE, PAUSABLE, TERMINAL, Kind, RunStatus
 from django_hookflow.core.transitions import (
     STEP,
     Cancel,
@@ -21,7 +21,11 @@ from django_hookflow.core.transitions import (
     NotFailed,
     Over,
     Owed,
+    Pause,
+    Paused,
     Rearm,
+    Resume,
+    Resumed,
     Retried,
     Retry,
     SendEvent,
@@ -29,6 +33,7 @@ from django_hookflow.core.transitions import (
     Signalled,
     Trigger,
     Triggered,
+    Unchanged,
     wait_for,
 )
 from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun
@@ -164,6 +169,34 @@ def cancel(draft: Draft, transition: Cancel) -> Union[Cancelled, Over]:
         )
     )
     return Cancelled()
+
+
+def pause(draft: Draft, transition: Pause) -> Union[Paused, Unchanged]:
+    run = draft.run(transition.id)
+    if run is None or run.status not in PAUSABLE:
+        return Unchanged(status=None if run is None else run.status)
+    to_come = run.started_at is None and run.due_at is not None and run.due_at > draft.now
+    due = run.due_at if to_come else None
+    draft.put_run(replace(run, status=RunStatus.PAUSED, due_at=due, owed_at=None))
+    return Paused()
+
+
+def resume(draft: Draft, transition: Resume) -> Union[Resumed, Unchanged]:
+    run, now = draft.run(transition.id), draft.now
+    if run is None or run.status is not RunStatus.PAUSED:
+        return Unchanged(status=None if run is None else run.status)
+    due = max(now, run.due_at) if run.due_at is not None else now
+    draft.put_run(
+        replace(
+            run,
+            status=RunStatus.RUNNING if run.leased(now) else RunStatus.SUSPENDED,
+            signals=run.signals + 1,
+            wake_n=run.wake_n + 1,
+            owed_at=now,
+            due_at=run.lease_until if run.leased(now) else due,
+        )
+    )
+    return Resumed()
 
 
 def _wind_up(draft: Draft, run: MemoryRun) -> Cancelled:

@@ -50,6 +50,7 @@ class MemoryRun:
     result: Union[str, None] = None
     error: Union[ErrorRecord, None] = None
     state: Union[str, None] = None
+    state_n: int = 0
     started_at: Union[datetime, None] = None
     finished_at: Union[datetime, None] = None
 

@@ -17,6 +17,7 @@ from django_hookflow.journals import (
     orm_commits,
     orm_holder,
     orm_outside,
+    orm_pauses,
     orm_prune,
     orm_starts,
     orm_wakes,
@@ -130,6 +131,12 @@ class OrmJournal:
 
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return orm_outside.cancel(self._tx, transition)
+
+    def pause(self, transition: t.Pause) -> Union[t.Paused, t.Unchanged]:
+        return orm_pauses.pause(self._tx, transition)
+
+    def resume(self, transition: t.Resume) -> Union[t.Resumed, t.Unchanged]:
+        return orm_pauses.resume(self._tx, transition)
 
     def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed, t.Compensated]:
         return orm_outside.retry(self._tx, transition)

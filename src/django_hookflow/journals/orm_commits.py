@@ -50,6 +50,7 @@ from django_hookflow.journals.orm_rows import (
     runs,
     step_row,
     steps,
+    told,
 )
 from django_hookflow.journals.orm_starts import start
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
@@ -133,6 +134,7 @@ def _pass_fence(
         blocked="",
         blocked_n=0,
         **changes,
+        **told(fence),
     ):
         if not executed and ours.filter(status=RunStatus.CANCELLING.value).exists():
             raise Stopped

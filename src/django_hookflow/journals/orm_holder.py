@@ -38,6 +38,7 @@ from django_hookflow.journals.orm_rows import (
     runs,
     signal_parent,
     step_row,
+    told,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import Encoded, WorkflowRun
@@ -82,6 +83,7 @@ def _suspend(tx: Transactions, transition: Suspend) -> Union[Suspended, None]:
         blocked=transition.blocked,
         blocked_n=F("blocked_n") + 1 if transition.blocked else 0,
         **_due(transition.due, now),
+        **told(fence),
     )
     if not changed:
         return None
@@ -131,7 +133,7 @@ def _leave_paused(tx: Transactions, fence: Fence, pending: Sequence[Entry] = ())
     paused = runs(tx.alias).filter(
         pk=fence.id, epoch=fence.epoch, status=RunStatus.PAUSED.value, lease_until__isnull=False
     )
-    if not paused.update(lease_until=None):
+    if not paused.update(lease_until=None, **told(fence)):
         return False
     if pending:
         generation = runs(tx.alias).values_list("generation", flat=True).get(pk=fence.id)
@@ -242,6 +244,7 @@ def _finish(tx: Transactions, transition: Finish) -> Union[Finished, None]:
         blocked_n=0,
         finished_at=now,
         **changes,
+        **told(fence),
     )
     if not ended:
         raise RolledBack(None)  # the parent's signal too

@@ -94,7 +94,7 @@ def _event_and_signal(
     tx: Transactions, transition: SendEvent, dedup_id: str
 ) -> Union[Signalled, Over]:
     if not _move_mailbox(tx, transition.id, transition.wait):
-        raise RolledBack(Over(status=_status(tx, transition.id)))
+        raise RolledBack(Over(status=status_of(tx, transition.id)))
     if _sent_before(tx, transition) or _too_late(tx, transition):
         raise RolledBack(Signalled(owed=False, stored=False))
     _insert_event(tx, transition, dedup_id, seen=True)
@@ -105,7 +105,7 @@ def _event_in_transaction(tx: Transactions, transition: SendEvent) -> Union[Sign
     if transition.generation is not None:
         # Answers are told apart by the run's row; whoever answers inside a transaction holds it.
         runs(tx.alias).select_for_update().filter(pk=transition.id).values_list("pk").first()
-    status = _status(tx, transition.id)
+    status = status_of(tx, transition.id)
     if status is None or status in TERMINAL:
         return Over(status=status)
     if transition.generation is not None and (
@@ -180,7 +180,7 @@ def _insert_event(
     insert_absent(tx.alias, [row], "dedup_id")
 
 
-def _status(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
+def status_of(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
     status = runs(tx.alias).filter(pk=id).values_list("status", flat=True).first()
     return None if status is None else RunStatus(status)
 
@@ -190,7 +190,7 @@ def _status(tx: Transactions, id: UUID) -> Union[RunStatus, None]:
 
 def cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
     def landed() -> Union[Cancelled, None]:
-        status = _status(tx, transition.id)
+        status = status_of(tx, transition.id)
         if status is RunStatus.CANCELLED:
             return Cancelled()
         return Cancelled(owed=True) if status is RunStatus.CANCELLING else None
@@ -228,7 +228,7 @@ def _cancel(
     }
     if run.filter(status__in=OPEN).update(**ended):
         return Cancelled()
-    return Over(status=_status(tx, transition.id))
+    return Over(status=status_of(tx, transition.id))
 
 
 def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
@@ -264,7 +264,7 @@ def _has_undo(tx: Transactions, id: UUID) -> bool:
 def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Compensated]:
     def landed() -> Union[Retried, None]:
         # Nothing else re-opens a failed run.
-        return None if _status(tx, transition.id) is RunStatus.FAILED else Retried()
+        return None if status_of(tx, transition.id) is RunStatus.FAILED else Retried()
 
     if _is_compensated(tx, transition.id):
         return Compensated()
@@ -291,7 +291,7 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
         "finished_at": None,
     }
     if not run.filter(status=RunStatus.FAILED.value).update(**reopened):
-        return NotFailed(status=_status(tx, transition.id))
+        return NotFailed(status=status_of(tx, transition.id))
     # The error says what to repeat, so it goes in a statement of its own.
     generation, error = run.annotate(text=raw("error")).values_list("generation", "text").get()
     uncaught = read_error(error).uncaught if error else ()

@@ -25,7 +25,7 @@ from django.db.models.functions import StrIndex
 from django.db.models.lookups import GreaterThan
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
-from django_hookflow.core.transitions import STEP, RunView, wait_for
+from django_hookflow.core.transitions import STEP, Fence, RunView, wait_for
 from django_hookflow.journals.orm_transactions import Moment, Transactions
 from django_hookflow.models import (
     Encoded,
@@ -41,6 +41,7 @@ OPEN = (*ACTIVE, RunStatus.PAUSED)
 RUN_COLUMNS = (
     *("id", "run_id", "workflow_id", "version", "seed", "generation", "status", "epoch"),
     *("lease_until", "lease_w", "due_at", "deadline", "wake_n", "owed_at", "signals", "seq"),
+    "state_n",
     *("deaths", "blocked", "blocked_n", "parent_id", "parent_step", "depth", "created_at"),
     "started_at",
 )
@@ -115,6 +116,12 @@ def run_view(row: dict[str, Any], **changed: Any) -> RunView:
     error = facts.pop("raw_error")
     facts["error"] = None if error is None else read_error(error)
     return RunView(**facts)
+
+
+def told(fence: Fence) -> dict[str, Any]:
+    """What the body has told since the row was read, as columns of the holder's UPDATE."""
+    state = fence.state()
+    return {} if state is None else {"state": Encoded(state.text), "state_n": state.calls}
 
 
 def becomes(status: RunStatus) -> Case:

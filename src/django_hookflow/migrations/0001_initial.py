@@ -53,7 +53,8 @@ class Migration(migrations.Migration):
                 ('data', django_hookflow.models.ValueField(blank=True, null=True)),
                 ('result', django_hookflow.models.ValueField(blank=True, null=True)),
                 ('error', django_hookflow.models.ErrorField(blank=True, null=True)),
-                ('state', django_hookflow.models.ValueField(blank=True, null=True)),
+                ('state', django_hookflow.models.ValueField(blank=True, help_text='What the workflow tells of itself by ctx.set().', null=True)),
+                ('state_n', models.PositiveBigIntegerField(default=0, help_text='The call of ctx.set() that state is of: earlier ones are replays.')),
                 ('created_at', models.DateTimeField()),
                 ('started_at', models.DateTimeField(blank=True, null=True)),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
@@ -153,5 +154,9 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='workflowtag',
             index=models.Index(fields=['key', 'value'], name='hookflow_tag_value'),
+        ),
+        migrations.AddConstraint(
+            model_name='workflowtag',
+            constraint=models.UniqueConstraint(fields=('workflow_run', 'key'), name='hookflow_tag_once'),
         ),
     ]
