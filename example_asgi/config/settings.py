@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "django_hookflow",
     "orders",
     "payments",
+    "wholesale",
 ]
 
 MIDDLEWARE = [
@@ -129,9 +130,7 @@ DJANGO_HOOKFLOW_DOMAIN = os.environ.get("DJANGO_HOOKFLOW_DOMAIN", "http://127.0.
 # --- the shop --------------------------------------------------------------------------------
 
 # The payment provider. This project serves a small one itself (the app `payments`).
-ORDERS_PAYMENTS_URL = os.environ.get(
-    "ORDERS_PAYMENTS_URL", f"{DJANGO_HOOKFLOW_DOMAIN}/payments/charges/"
-)
+ORDERS_PAYMENTS_URL = os.environ.get("ORDERS_PAYMENTS_URL", f"{DJANGO_HOOKFLOW_DOMAIN}/payments/")
 # How long parcels are packed and payments awaited: an hour or days in a real shop. A sleep holds
 # nothing, so its length costs nothing; it is short because somebody is watching.
 ORDERS_PACKING_SECONDS = float(os.environ.get("ORDERS_PACKING_SECONDS", "2"))

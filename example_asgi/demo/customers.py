@@ -47,6 +47,10 @@ WANTED = (
         quantity=3,
         from_async_code=True,
     ),
+    # Three parcels, which is what the carrier takes.
+    Wanted(sku="CUP-03", workflow="fulfil_large_order", customer="hotel@example.com", quantity=24),
+    # Four: approved, reserved, charged, and then undone.
+    Wanted(sku="TEA-01", workflow="fulfil_large_order", customer="fair@example.com", quantity=35),
     Wanted(
         sku="TEA-01",
         workflow="process_order",

@@ -14,7 +14,7 @@ from payments.models import ApiRequest, Charge
 from demo.children import Child
 from demo.customers import WHILE_THE_SERVER_IS_DEAD
 from demo.screen import Screen
-from demo.watch import RunNow, look
+from demo.watch import WAITS, RunNow, look
 
 #: So long the web server stays away, in seconds.
 AWAY = 1.0
@@ -54,7 +54,7 @@ class Kill:
         self.victim = next(run for run in dead if run.pk == chosen.pk)
         for run in dead:
             for step in run.recorded:
-                if step.kind != "sleep":
+                if step.kind not in WAITS:
                     self.recorded[run.order, step.name] = bodies[run.order, step.name]
         WHILE_THE_SERVER_IS_DEAD.place()
         self.screen.say(

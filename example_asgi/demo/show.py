@@ -24,7 +24,7 @@ LOOK_EVERY = 0.05
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     # A pipe has no width of its own; 80 columns would cut the results.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     for name in ("SIGTERM", "SIGHUP"):  # the second does not exist on Windows
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _ended)
@@ -67,8 +67,8 @@ def _show(set_up: Stage, console: Console, options: argparse.Namespace) -> int:
     console.print(f"Web server {set_up.web_url}   local QStash {set_up.qstash_url}")
     screen = LiveScreen(console) if console.is_terminal else PlainScreen(console)
     with screen:
-        kill = _watch(set_up, screen, kill=options.kill)
-    code = _conclude(console, kill)
+        found, kill = _watch(set_up, screen, kill=options.kill)
+    code = _conclude(console, found, kill)
     if options.once:
         return code
     _where_to_look(console, set_up)
@@ -78,17 +78,20 @@ def _show(set_up: Stage, console: Console, options: argparse.Namespace) -> int:
     return code
 
 
-def _watch(set_up: Stage, screen: Any, *, kill: bool) -> Any:
-    """Look until all runs are over; returns the act of killing, if there was one."""
+def _watch(set_up: Stage, screen: Any, *, kill: bool) -> tuple[list[str], Any]:
+    """Look until all runs are over; returns what was found wrong, and the act of killing."""
     from demo.customers import Customers  # models exist once Django is set up
     from demo.kill import Kill
+    from demo.outsiders import Carrier, Warehouse
     from demo.watch import look
 
-    customers = Customers()
+    customers, warehouse, carrier = Customers(), Warehouse(), Carrier()
     act = Kill(web=set_up.web, screen=screen) if kill else None
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         customers.tick()
+        warehouse.tick()
+        carrier.tick()
         runs = look()
         screen.show(runs)
         if act is not None:
@@ -99,18 +102,18 @@ def _watch(set_up: Stage, screen: Any, *, kill: bool) -> Any:
             break
         time.sleep(LOOK_EVERY)
     screen.show(look())
-    return act
+    return warehouse.problems, act
 
 
-def _conclude(console: Console, kill: Any) -> int:
+def _conclude(console: Console, seen: list[str], kill: Any) -> int:
     from demo import report
     from demo.watch import look
 
     runs, facts = look(), report.collect()
     console.print(report.table(runs, facts))
-    for line in report.stories(facts):
+    for line in report.stories(runs, facts):
         _tell(console, f"Note: {line}")
-    found = report.problems(runs, facts)
+    found = seen + report.problems(runs, facts)
     found += kill.problems() if kill else report.repeated(runs, facts)
     for problem in found:
         _tell(console, f"WRONG: {problem}", "bold red")
@@ -141,13 +144,18 @@ def _where_to_look(console: Console, set_up: Stage) -> None:
 
 
 def _stay(set_up: Stage, console: Console) -> None:
-    """Stay up, and tell of the orders that somebody places on the page."""
+    """Stay up, and tell of the orders that somebody places on the page.
+
+    The carrier comes still; the links of large orders are for whoever sits there.
+    """
+    from demo.outsiders import Carrier
     from demo.screen import PlainScreen
     from demo.watch import look
 
     told = {run.pk for run in look()}
-    screen = PlainScreen(console)
+    screen, carrier = PlainScreen(console), Carrier()
     while True:
+        carrier.tick()
         for child in set_up.children:
             child.check()
         screen.show([run for run in look() if run.pk not in told])

@@ -104,7 +104,7 @@ def _environment(
         "QSTASH_NEXT_SIGNING_KEY": DEFAULT_NEXT_KEY,
         "DJANGO_HOOKFLOW_DOMAIN": f"http://{LOOPBACK}:{web_port}",
         "DJANGO_HOOKFLOW_LEASE_SECONDS": str(LEASE_SECONDS),
-        "ORDERS_PAYMENTS_URL": f"http://{LOOPBACK}:{provider}/payments/charges/",
+        "ORDERS_PAYMENTS_URL": f"http://{LOOPBACK}:{provider}/payments/",
     }
 
 

@@ -14,10 +14,14 @@ from typing import Any
 from django.utils import timezone
 from orders import ledger
 from orders.models import Order
+from wholesale.services import CARRIER_TAKES, PIECES_PER_PARCEL
 
 from django_hookflow.models import WorkflowRun, WorkflowStep
 
 OVER = ("completed", "failed", "cancelled")
+#: Steps without a body: what they wait for comes from elsewhere.
+WAITS = ("sleep", "event", "callback", "child")
+LARGE = ("fulfil_large_order", "ship_parcels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,8 @@ class StepNow:
 
 @dataclass(frozen=True, kw_only=True)
 class RunNow:
+    """``refused``: of an order that is more than the carrier takes."""
+
     pk: str
     run_id: str
     order: str
@@ -45,6 +51,8 @@ class RunNow:
     seconds: float
     result: Any
     error: str
+    is_child: bool
+    refused: bool
 
     @property
     def is_over(self) -> bool:
@@ -59,36 +67,58 @@ def look() -> list[RunNow]:
     """All runs, oldest first."""
     orders = {order.run_id: order for order in Order.objects.all()}
     bodies = ledger.bodies()
-    rows = WorkflowRun.objects.prefetch_related("steps").order_by("created_at", "id")
+    queried = WorkflowRun.objects.select_related("parent").prefetch_related("steps")
+    rows = {
+        row: orders[top.run_id]
+        for row in queried.order_by("created_at", "id")
+        if (top := row.parent or row).run_id in orders
+    }
+    # An order and its parcels are two runs, and never execute at the same time.
+    known = {
+        (str(order.pk), _name(step)) for row, order in rows.items() for step in row.steps.all()
+    }
+    begun = Counter({body: times for body, times in bodies.items() if body not in known})
     now = timezone.now()
-    return [_run(row, orders[row.run_id], bodies, now) for row in rows if row.run_id in orders]
+    return [_run(row, order, bodies, begun, now) for row, order in rows.items()]
 
 
-def _run(row: WorkflowRun, order: Order, bodies: Counter[tuple[str, str]], now: datetime) -> RunNow:
-    steps = [_step(step, bodies[str(order.pk), step.step_id], now) for step in row.steps.all()]
-    known = {step.name for step in steps}
+def _run(
+    row: WorkflowRun,
+    order: Order,
+    bodies: Counter[tuple[str, str]],
+    begun: Counter[tuple[str, str]],
+    now: datetime,
+) -> RunNow:
+    steps = [_step(step, bodies[str(order.pk), _name(step)], now) for step in row.steps.all()]
     state = {"running": "executing", "lost": "interrupted"}.get(row.status_now, "")
-    for of, name in bodies:
-        if state and of == str(order.pk) and name not in known:
+    for of, name in begun:
+        if state and of == str(order.pk):
             steps.append(StepNow(name=name, kind="", state=state, attempts=0))
+    workflow = row.workflow_id.rpartition(".")[2]
     return RunNow(
         pk=str(row.pk),
         run_id=row.run_id,
         order=str(order.pk),
         card=order.card,
-        workflow=row.workflow_id.rpartition(".")[2],
+        workflow=workflow,
         status=row.status_now,
         steps=steps,
         seconds=((row.finished_at or now) - row.created_at).total_seconds(),
         result=row.result,
         error=row.blocked or (row.error["message"] if row.error else ""),
+        is_child=row.parent_id is not None,
+        refused=workflow in LARGE and order.quantity > CARRIER_TAKES * PIECES_PER_PARCEL,
     )
+
+
+def _name(row: WorkflowStep) -> str:
+    return f"{ledger.UNDO} {row.step_id}" if row.kind == "undo" else str(row.step_id)
 
 
 def _step(row: WorkflowStep, bodies: int, now: datetime) -> StepNow:
     remaining = (row.wake_at - now).total_seconds() if row.wake_at else None
     return StepNow(
-        name=row.step_id,
+        name=_name(row),
         kind=row.kind,
         state=_state(row, bodies, remaining),
         attempts=row.attempts,
@@ -110,6 +140,8 @@ def _state(row: WorkflowStep, bodies: int, remaining: float | None) -> str:
         return str(row.status)
     if row.kind == "sleep":
         return "sleeping"
+    if row.kind in WAITS:
+        return "waiting"
     if bodies > row.attempts:
         return "executing"
     return "retrying" if remaining is not None else "waiting"

@@ -13,11 +13,20 @@ from django.conf import settings
 
 from django_hookflow import current_step
 
+#: Before the name of a step that a compensation undoes.
+UNDO = "undo"
+
 
 def note(order_id):
     """Write that the body of the current step runs, for this order."""
     step = current_step()
     write(order_id, step.step_id, attempt=step.attempt)
+
+
+def note_undo(order_id):
+    """The same for the body of a compensation: ``undo`` and the step that it undoes."""
+    step = current_step()
+    write(order_id, f"{UNDO} {step.step_id}", attempt=step.attempt)
 
 
 def write(order_id, step_id, **more):
@@ -33,9 +42,14 @@ def write(order_id, step_id, **more):
 
 def bodies():
     """How often the body of each (order, step) ran."""
+    return Counter(happened())
+
+
+def happened():
+    """Each (order, step) whose body ran, in the order in which they began."""
     try:
         lines = settings.ORDERS_LEDGER.read_text().splitlines()
     except FileNotFoundError:
-        return Counter()
+        return []
     read = [json.loads(line) for line in lines]
-    return Counter((line["order"], line["step"]) for line in read)
+    return [(line["order"], line["step"]) for line in read]

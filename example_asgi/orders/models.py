@@ -22,6 +22,7 @@ class Order(models.Model):
         PLACED = "placed"
         SHIPPED = "shipped"
         DECLINED = "declined"
+        FAILED = "failed"
 
     customer = models.EmailField()
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="orders")

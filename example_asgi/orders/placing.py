@@ -1,12 +1,17 @@
 """Placing an order: the row and its run, from sync and from async code."""
 
 from django.db import transaction
+from wholesale.workflows import fulfil_large_order
 
 from orders.models import Order
 from orders.workflows import fulfil_order_async, process_order
 
 #: What an order can be fulfilled by.
-WORKFLOWS = {"fulfil_order_async": fulfil_order_async, "process_order": process_order}
+WORKFLOWS = {
+    "fulfil_order_async": fulfil_order_async,
+    "process_order": process_order,
+    "fulfil_large_order": fulfil_large_order,
+}
 
 
 def place_order(product, workflow, **facts):

@@ -27,6 +27,7 @@ def validate_order(order_id):
     return {
         "order": str(order.pk),
         "customer": order.customer,
+        "pieces": order.quantity,
         "total_cents": order.total_cents,
         "card": order.card,
     }
@@ -60,7 +61,7 @@ async def ship(order_id):
     await asyncio.sleep(settings.ORDERS_CARRIER_SECONDS)
     # By order: should this body run again after a crash, it finds its own shipment.
     shipment, _ = await Shipment.objects.aget_or_create(
-        order_id=order_id, defaults={"tracking": _tracking()}
+        order_id=order_id, defaults={"tracking": new_tracking()}
     )
     await Order.objects.filter(pk=order_id).aupdate(status=Order.Status.SHIPPED)
     return shipment.tracking
@@ -88,10 +89,11 @@ def fulfill_order(order_id, payment):
         if first.update(status=Order.Status.SHIPPED):
             order = Order.objects.get(pk=order_id)
             Product.objects.filter(pk=order.product_id).update(stock=F("stock") - order.quantity)
-            Shipment.objects.create(order=order, tracking=_tracking())
+            Shipment.objects.create(order=order, tracking=new_tracking())
         shipment = Shipment.objects.get(order_id=order_id)
     return {"tracking": shipment.tracking, "charge": payment["data"]["charge"]}
 
 
-def _tracking():
+def new_tracking():
+    """A number as the carrier gives them."""
     return f"EX-{secrets.token_hex(4).upper()}"

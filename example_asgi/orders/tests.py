@@ -85,14 +85,18 @@ class PlacingTests(ShopMixin, TestCase):
         self.assertEqual(run.status, "suspended")
 
 
-class FulfilmentTests(ShopMixin, LiveServerTestCase):
-    """From the order to the parcel. The payment API is this project's own, so it is served."""
+class PaidShopMixin(ShopMixin):
+    """With the payment API, which is this project's own, so it is served."""
 
     def setUp(self):
         super().setUp()
-        url = override_settings(ORDERS_PAYMENTS_URL=f"{self.live_server_url}/payments/charges/")
+        url = override_settings(ORDERS_PAYMENTS_URL=f"{self.live_server_url}/payments/")
         url.enable()
         self.addCleanup(url.disable)
+
+
+class FulfilmentTests(PaidShopMixin, LiveServerTestCase):
+    """From the order to the parcel."""
 
     def test_an_order_becomes_a_parcel(self):
         order = self.order(quantity=2)

@@ -1,4 +1,8 @@
-"""One page: the orders, the runs that fulfil them, and a button for one more."""
+"""One page: the orders, the runs that fulfil them, and a button for one more.
+
+It shows the warehouse's links too, so that whoever looks at the demo can play the warehouse. A
+real shop only mails them: who has a link can answer.
+"""
 
 from django import forms
 from django.contrib import messages
@@ -38,11 +42,20 @@ def place(request):
     return redirect("home")
 
 
+def _link(run):
+    """The link that a run has mailed and waits for, if it does."""
+    steps = {step.step_id: step for step in run.steps.all()}
+    waits = "approve" in steps and steps["approve"].status == "pending"
+    return steps["ask"].result if waits and run.finished_at is None else None
+
+
 def _page(request, form, status=200):
     orders = list(Order.objects.select_related("product", "shipment")[:SHOWN])
     runs = list(WorkflowRun.objects.prefetch_related("steps")[:SHOWN])
     charges = list(Charge.objects.filter(order__in=[str(order.pk) for order in orders], paid=True))
     for order in orders:
         order.charges = [charge for charge in charges if charge.order == str(order.pk)]
+    for run in runs:
+        run.link = _link(run)
     context = {"form": form, "orders": orders, "runs": runs, "products": Product.objects.all()}
     return render(request, "orders/home.html", context, status=status)

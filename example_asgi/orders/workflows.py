@@ -1,6 +1,7 @@
-"""The two workflows of the shop; found here because the file is called ``workflows.py``.
+"""The workflows of small orders; found here because the file is called ``workflows.py``.
 
-What is outside the steps may run many times. What is inside a step is recorded once.
+What is outside the steps may run many times. What is inside a step is recorded once. Large
+orders, which wait for people and are undone when they fail, are in ``wholesale/workflows.py``.
 """
 
 import asyncio
@@ -31,7 +32,10 @@ async def fulfil_order_async(ctx: WorkflowContext):
     # Sent with an Idempotency-Key that is the same for every attempt, also after a crash.
     try:
         payment = await ctx.step.call(
-            "charge", url=settings.ORDERS_PAYMENTS_URL, method="POST", body=_charge(order)
+            "charge",
+            url=f"{settings.ORDERS_PAYMENTS_URL}charges/",
+            method="POST",
+            body=_charge(order),
         )
     except CallFailed as error:
         if error.response is None or error.response.status_code != 402:
@@ -62,7 +66,10 @@ def process_order(ctx: SyncWorkflowContext):
     validated = ctx.step.run("validate", validate_order, order_id)
     ctx.step.sleep("wait-for-payment", seconds=settings.ORDERS_PAYMENT_WAIT_SECONDS)
     payment = ctx.step.call(
-        "charge", url=settings.ORDERS_PAYMENTS_URL, method="POST", body=_charge(validated)
+        "charge",
+        url=f"{settings.ORDERS_PAYMENTS_URL}charges/",
+        method="POST",
+        body=_charge(validated),
     )
     result = ctx.step.run("fulfill", fulfill_order, order_id, payment)
     return {"status": "completed", "result": result}

@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from payments.models import ApiRequest, Charge
+from payments.models import ApiRequest, Charge, Refund
 
 
 class Books(admin.ModelAdmin):
@@ -19,6 +19,11 @@ class Books(admin.ModelAdmin):
 @admin.register(Charge)
 class ChargeAdmin(Books):
     list_display = ["order", "amount_cents", "card", "paid", "made_at", "key"]
+
+
+@admin.register(Refund)
+class RefundAdmin(Books):
+    list_display = ["order", "amount_cents", "made_at", "key"]
 
 
 @admin.register(ApiRequest)

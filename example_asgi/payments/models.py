@@ -24,8 +24,23 @@ class Charge(models.Model):
         return f"{self.amount_cents / 100:.2f} EUR"
 
 
+class Refund(models.Model):
+    """What was given back under one idempotency key: all that an order had paid until then."""
+
+    key = models.CharField(max_length=200, unique=True)
+    order = models.CharField(max_length=40)
+    amount_cents = models.PositiveIntegerField()
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self):
+        return f"{self.amount_cents / 100:.2f} EUR back for order {self.order}"
+
+
 class ApiRequest(models.Model):
-    """One request that arrived, whatever became of it."""
+    """One request for a charge that arrived, whatever became of it."""
 
     key = models.CharField(max_length=200)
     order = models.CharField(max_length=40)

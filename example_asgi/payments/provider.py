@@ -9,8 +9,9 @@ The bad moments come by number, not by chance, so that every demo shows them:
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.db.models import Sum
 
-from payments.models import ApiRequest, Charge
+from payments.models import ApiRequest, Charge, Refund
 
 BUSY_EVERY = 3
 LOST_ANSWER = 3
@@ -59,6 +60,26 @@ def _reply(wish, known):
     if made.paid and Charge.objects.filter(paid=True).count() == LOST_ANSWER:
         return Reply(status=504, body={"error": "a gateway in between gave up"})
     return _stored(made)
+
+
+def refund(key, order):
+    """Give back what the order has paid, once per key; nothing if it has paid nothing."""
+    with transaction.atomic():
+        made, first = Refund.objects.get_or_create(
+            key=key, defaults={"order": order, "amount_cents": 0}
+        )
+        if made.order != order:
+            return Reply(status=409, body={"error": "this key was used for another order"})
+        if first:
+            made.amount_cents = _paid(order)
+            made.save(update_fields=["amount_cents"])
+    return Reply(status=200, body={"refund": f"re_{made.pk:06}", "amount_cents": made.amount_cents})
+
+
+def _paid(order):
+    charged = Charge.objects.filter(order=order, paid=True).aggregate(all=Sum("amount_cents"))
+    refunded = Refund.objects.filter(order=order).aggregate(all=Sum("amount_cents"))
+    return (charged["all"] or 0) - (refunded["all"] or 0)
 
 
 def _busy(key):

@@ -1,4 +1,8 @@
-"""``POST /payments/charges/``: JSON ``order``, ``amount_cents``, ``card``; ``Idempotency-Key``."""
+"""What the provider is asked, with an ``Idempotency-Key`` each time:
+
+* ``POST /payments/charges/``: JSON ``order``, ``amount_cents``, ``card``
+* ``POST /payments/refunds/``: JSON ``order``, all of whose money goes back
+"""
 
 import json
 import time
@@ -9,7 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from orders import ledger
 
-from payments.provider import Wish, charge
+from payments.provider import Wish, charge, refund
 
 
 @csrf_exempt  # called by programs, which have no session that could be abused
@@ -25,6 +29,20 @@ def charges(request):
     time.sleep(settings.PAYMENTS_ANSWER_SECONDS)
     headers = {} if reply.retry_after is None else {"Retry-After": str(reply.retry_after)}
     return JsonResponse(reply.body, status=reply.status, headers=headers)
+
+
+@csrf_exempt
+@require_POST
+def refunds(request):
+    key = request.headers.get("Idempotency-Key", "")
+    try:
+        order = json.loads(request.body)["order"]
+    except (ValueError, TypeError, KeyError):
+        order = None
+    if not isinstance(order, str) or not 0 < len(order) <= 40 or not 0 < len(key) <= 200:
+        return JsonResponse({"error": "not a refund, or no Idempotency-Key"}, status=400)
+    reply = refund(key, order)
+    return JsonResponse(reply.body, status=reply.status)
 
 
 def _wish(request):

@@ -86,7 +86,16 @@ def test_loading_the_plugin_needs_no_settings_and_touches_no_models(tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("page", "passing"), [("testing", 5), ("callbacks", 2)])
+@pytest.mark.parametrize(
+    ("page", "passing"),
+    [
+        ("testing", 5),
+        ("callbacks", 2),
+        ("events", 2),
+        ("child-workflows", 2),
+        ("compensation", 1),
+    ],
+)
 def test_the_tests_of_the_docs_pass(tmp_path: Path, page: str, passing: int) -> None:
     pytest.importorskip("pytest_django")
     blocks = re.findall(

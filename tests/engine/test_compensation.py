@@ -292,6 +292,35 @@ def test_an_atomic_step_and_a_loop_are_undone(world):
     assert in_order() == ["0", "1", "2", "undo 2 2-1", "undo 1 1-1", "undo 0 0-1"]
 
 
+async def one_fails_while_another_executes(n):
+    done.append(f"{n}")
+    await asyncio.sleep(0.05 if n else 0.01)
+    if not n:
+        raise ValueError("first")
+    return f"{n}-1"
+
+
+async def maps(ctx):
+    steps = ctx.step.options(retry=ONCE, compensate=(undo, "item"))
+    await steps.map("item", one_fails_while_another_executes, [0, 1])
+
+
+def maps_plainly(ctx):
+    steps = ctx.step.options(retry=ONCE, compensate=(undo, "item"))
+    steps.map("item", one_fails_while_another_executes, [0, 1])
+
+
+@pytest.mark.usual_mode
+@pytest.mark.parametrize("body", [maps, maps_plainly], ids=["async", "def"])
+def test_what_still_executes_when_the_body_fails_is_recorded_and_undone(world, body):
+    row = world.run(body)
+    assert (row.status, row.blocked) == ("failed", "")
+    assert done == ["0", "1", "undo item 1-1"]
+    steps = {step.key: step.status for step in world.journal.steps(row.id)}
+    assert steps["item[1]#1"] == "completed"
+    assert steps["item[1]#1/undo"] == "completed"
+
+
 def test_the_body_is_not_run_again_once_it_failed(world):
     entered = []
 

@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
                 ('customer', models.EmailField(max_length=254)),
                 ('quantity', models.PositiveIntegerField(default=1)),
                 ('card', models.CharField(default='card-ok', max_length=40)),
-                ('status', models.CharField(choices=[('placed', 'Placed'), ('shipped', 'Shipped'), ('declined', 'Declined')], default='placed', max_length=10)),
+                ('status', models.CharField(choices=[('placed', 'Placed'), ('shipped', 'Shipped'), ('declined', 'Declined'), ('failed', 'Failed')], default='placed', max_length=10)),
                 ('placed_at', models.DateTimeField(auto_now_add=True)),
                 ('product', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='orders.product')),
             ],

@@ -39,4 +39,17 @@ class Migration(migrations.Migration):
                 'ordering': ['id'],
             },
         ),
+        migrations.CreateModel(
+            name='Refund',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('key', models.CharField(max_length=200, unique=True)),
+                ('order', models.CharField(max_length=40)),
+                ('amount_cents', models.PositiveIntegerField()),
+                ('made_at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'ordering': ['id'],
+            },
+        ),
     ]

@@ -159,6 +159,10 @@ class Scheduler:
         task = self.loop.create_task(coro)
         try:
             over = not await self.pump(task.done)
+            if not over:
+                # A map or gather that failed may leave units behind. They end here, because the
+                # bridge that they came by leads nowhere once this coroutine has returned.
+                await self.finish_units()
         except BaseException as error:  # the end of this process too: it is not the body's error
             self.broken = error  # raised on once the body's thread has unwound
             over = True
