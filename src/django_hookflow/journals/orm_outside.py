@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Union
 from uuid import UUID
 
-from django.db.models import F, Q, When
+from django.db.models import Exists, F, OuterRef, Q, When
 
 from django_hookflow.core.entries import TERMINAL, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
@@ -236,7 +236,11 @@ def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
     now, run = tx.now(), runs(tx.alias).filter(pk=id)
     if not run.filter(status__in=OPEN).update(deaths=0):
         return None
-    if not _has_undo(tx, id):
+    undos = steps(tx.alias).filter(
+        workflow_run=OuterRef("pk"), generation=OuterRef("generation"), superseded=False
+    )
+    going = Q(status=RunStatus.CANCELLING.value)
+    if not run.filter(going | Exists(undos.exclude(undo=""))).exists():
         return None
     leased = Q(lease_until__isnull=False, lease_until__gte=now)
     run.exclude(status=RunStatus.CANCELLING.value).update(
@@ -251,11 +255,6 @@ def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
         due_at=moment(When(leased, then=F("lease_until")), default=now),
     )
     return Cancelled(owed=_owes(tx, id))
-
-
-def _has_undo(tx: Transactions, id: UUID) -> bool:
-    mine = steps(tx.alias).filter(workflow_run=id, generation=F("workflow_run__generation"))
-    return bool(mine.filter(superseded=False).exclude(undo="").exists())
 
 
 # --- RETRY

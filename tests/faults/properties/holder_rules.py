@@ -228,7 +228,8 @@ class HolderRules(OutsideRules):
         status, result = (RunStatus.COMPLETED, '"done"') if ok else (RunStatus.FAILED, None)
         parent = None if parent == holder.id else parent
         transition = Finish(
-            fence=holder.fence, status=status, result=result, error=error, parent=parent
+            fence=holder.fence, status=status, result=result, error=error, parent=parent,
+            parent_step="child#1",
         )
         ended = self.rows[holder.id]
         self.transition(
@@ -238,7 +239,7 @@ class HolderRules(OutsideRules):
         )  # fmt: skip
         # The parent hears of it in the same transaction, so only if the fence held.
         if parent is not None and ended != self.rows[holder.id] and not self.is_open(holder.id):
-            self.rows[parent] = signal(self.rows[parent], self.now, "step:")[1]
+            self.rows[parent] = signal(self.rows[parent], self.now, "step:child#1")[1]
             self.touched.add(parent)
 
     def is_open(self, id: UUID) -> bool:

@@ -102,6 +102,8 @@ def fire_sleeps(row: Row, now: datetime) -> Row:
 
 
 SLEEPING = ("sleep", "pending")
+#: What executes already is recorded while a run is cancelling; these have yet to take effect.
+BEGINNING = {"atomic", "sleep", "event"}
 
 
 def commit(
@@ -109,6 +111,8 @@ def commit(
 ) -> tuple[str, Row]:
     """Write ``step``; a pending one is a failed attempt, no outcome."""
     if not row.held_by(epoch) or (id in row.steps and row.steps[id].status != "pending"):
+        return FENCED, row
+    if row.status == "cancelling" and step.kind in BEGINNING:
         return FENCED, row
     outcome = step.status != "pending"
     seq = row.seq + outcome
@@ -220,5 +224,5 @@ def finish(
     if row.status == "paused":
         return leave_paused(row)
     if row.status == "cancelling" and status != "cancelled":
-        return "cancelling", row  # its compensations come first
+        return f"moved {row.signals}", row  # its compensations come first
     return "finished", replace(row, **ENDED, status=status, result=result, uncaught=uncaught)

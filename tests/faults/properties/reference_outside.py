@@ -9,10 +9,10 @@ from tests.faults.properties.reference import ACTIVE, ENDED, OPEN, OVER, Mail, R
 
 
 def signal(row: Row, now: datetime, wait: str) -> tuple[str, Row]:
-    """``step:`` stands for any step: what a child's end tells its parent."""
+    """The mailbox moves, and a run that waits for this and that nobody holds is woken."""
     if row.status not in OPEN:
         return "signalled False", row
-    wanted = wait in row.waits or (wait == "step:" and any("step:" in w for w in row.waits))
+    wanted = wait in row.waits
     due = row.due_at is not None and row.due_at <= now
     mail = tuple(replace(m, seen=m.seen or f"event:{m.name}" == wait) for m in row.mail)
     row = replace(row, signals=row.signals + 1, mail=mail)
@@ -41,6 +41,8 @@ def send(row: Row, now: datetime, mail: Mail) -> tuple[str, Row]:
 def cancel(row: Row) -> tuple[str, Row]:
     if row.status not in OPEN:
         return OVER, row
+    if row.status == "cancelling":
+        return "cancelled", row  # it is being undone
     return "cancelled", replace(row, **ENDED, status="cancelled", epoch=row.epoch + 1)
 
 
