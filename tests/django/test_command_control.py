@@ -40,7 +40,7 @@ def waiting():
 def test_runs_are_paused_and_resumed(waiting):
     assert hookflow("pause", waiting) == f"{waiting} is paused.\n"
     assert row(waiting).status == "paused"
-    told = hookflow("runs")
+    told = hookflow("show", waiting)
     assert "is paused until somebody calls resume(); it waits in" in told
     assert 'for event "approved"' in told
     assert hookflow("resume", waiting) == f"{waiting} goes on.\n"
