@@ -1,6 +1,7 @@
 """Controls against a holder, on real connections: either order happens, and nothing is lost.
 
-``HOOKFLOW_RACES`` is how often each is run (100); one that has seen a single order proves nothing.
+``HOOKFLOW_TEST_RACES`` is how often each is run (100); one that has seen a single order proves
+nothing.
 """
 
 import os
@@ -40,7 +41,7 @@ from tests.journals.bench import LEASE, outcome
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
-RACES = int(os.environ.get("HOOKFLOW_RACES", "100"))
+RACES = int(os.environ.get("HOOKFLOW_TEST_RACES", "100"))
 
 Act = Callable[[Fence], Any]
 

@@ -228,7 +228,11 @@ class HolderRules(OutsideRules):
         status, result = (RunStatus.COMPLETED, '"done"') if ok else (RunStatus.FAILED, None)
         parent = None if parent == holder.id else parent
         transition = Finish(
-            fence=holder.fence, status=status, result=result, error=error, parent=parent,
+            fence=holder.fence,
+            status=status,
+            result=result,
+            error=error,
+            parent=parent,
             parent_step="child#1",
         )
         ended = self.rows[holder.id]
