@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
 
+from django_hookflow import forking
+from django_hookflow.batches import pages
 from django_hookflow.conf import options
 from django_hookflow.core.entries import PAUSABLE, TERMINAL, RunStatus
 from django_hookflow.core.requests import check_dedup_id, check_event_name
@@ -41,6 +45,8 @@ from django_hookflow.starts import committed_or_defer
 #: Seconds between two looks at a run that is waited for: the first, and the longest.
 FIRST_POLL = 0.05
 LONGEST_POLL = 1.0
+#: What makes a run owe a wake-up.
+WAKING = frozenset({"cancel", "resume", "retry"})
 
 
 class RunControls:
@@ -54,23 +60,24 @@ class RunControls:
 
         At once, unless ``compensate`` and it has steps to undo. Its children end with it.
         """
-        self._cancel(run, compensate)
+        self._cancel(run, compensate=compensate)
         self._runtime.journal.on_commit(lambda: self._runtime.wakes.cancelled(run))
 
-    def _cancel(self, run: UUID, compensate: bool) -> None:
+    def _cancel(self, run: UUID, *, compensate: bool) -> bool:
         refuse_in_body("cancelling a run", 'ctx.step.run("...", run.cancel)')
         if not isinstance(compensate, bool):
             raise TypeError(f"compensate is True or False, not {show(compensate)}")
         answer = self._runtime.journal.cancel(Cancel(id=run, compensate=compensate))
         if isinstance(answer, Over):
             raise _over(run, answer, "cannot be cancelled any more")
+        return True
 
     async def acancel(self, run: UUID, *, compensate: bool = True) -> None:
         """:meth:`cancel` for async code."""
         wakes, journal = self._runtime.wakes, self._runtime.journal
 
         def cancel() -> bool:
-            self._cancel(run, compensate)
+            self._cancel(run, compensate=compensate)
             return committed_or_defer(journal, lambda: wakes.cancelled(run))
 
         if await sync_to_async(cancel)():
@@ -81,10 +88,17 @@ class RunControls:
 
         Raises ``RunFinished`` if it is over or being cancelled.
         """
+        self._pause(run)
+
+    def _pause(self, run: UUID) -> bool:
+        """Whether it went on."""
         refuse_in_body("pausing a run", 'ctx.step.run("...", run.pause)')
         answer = self._runtime.journal.pause(Pause(id=run))
-        if isinstance(answer, Unchanged) and answer.status is not RunStatus.PAUSED:
+        if not isinstance(answer, Unchanged):
+            return True
+        if answer.status is not RunStatus.PAUSED:
             raise _ending(run, answer, "cannot be paused any more")
+        return False
 
     async def apause(self, run: UUID) -> None:
         """:meth:`pause` for async code."""
@@ -134,7 +148,7 @@ class RunControls:
         if await sync_to_async(reopen)():
             await wakes.apublish(run)
 
-    def _reopen(self, run: UUID) -> None:
+    def _reopen(self, run: UUID) -> bool:
         refuse_in_body("retrying a run", 'ctx.step.run("...", run.retry)')
         answer = self._runtime.journal.retry(Retry(id=run))
         if isinstance(answer, Compensated):
@@ -143,7 +157,7 @@ class RunControls:
                 "start another one: run.fork(...)"
             )
         if not isinstance(answer, NotFailed):
-            return
+            return True
         if answer.status is None:
             raise _unknown(run)
         error = RunFinished if answer.status in TERMINAL else RunNotFinished
@@ -213,6 +227,58 @@ class RunControls:
             await asyncio.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             pause = min(pause * 1.5, LONGEST_POLL)
 
+    def fork(self, run: UUID, from_step: str, *, preview: bool = False) -> Any:
+        """Start a run from this one's outcomes, and wake it once that is committed."""
+        forked = self._fork(run, from_step, preview)
+        if not preview:
+            publish = self._runtime.wakes.publish
+            self._runtime.journal.on_commit(lambda: publish(forked))
+        return forked
+
+    async def afork(self, run: UUID, from_step: str, *, preview: bool = False) -> Any:
+        """:meth:`fork` for async code."""
+        wakes, journal = self._runtime.wakes, self._runtime.journal
+
+        def store() -> tuple[Any, bool]:
+            forked = self._fork(run, from_step, preview)
+            publish = partial(wakes.publish, forked)
+            return forked, not preview and committed_or_defer(journal, publish)
+
+        forked, committed = await sync_to_async(store)()
+        if committed:
+            await wakes.apublish(forked)
+        return forked
+
+    def _fork(self, run: UUID, from_step: str, preview: bool) -> Any:
+        refuse_in_body("forking a run", 'ctx.step.run("...", run.fork, "...")')
+        do = forking.preview if preview else forking.fork
+        try:
+            return do(self._runtime.journal, run, from_step)
+        except forking.NoSuchRun:
+            raise _unknown(run) from None
+
+    def many(self, verb: str, runs: Any, **how: Any) -> int:
+        """Cancel, pause, resume or retry each; how many it could be done to."""
+        decide: dict[str, Callable[[UUID], bool]] = {
+            "cancel": partial(self._cancel, **how),
+            "pause": self._pause,
+            "resume": self._unpause,
+            "retry": self._reopen,
+        }
+        wakes, journal = self._runtime.wakes, self._runtime.journal
+        count = 0
+        for page in pages(runs):
+            done = [run for run in page if _unless_moved_on(decide[verb], run)]
+            count += len(done)
+            if done and verb in WAKING:
+                tell = wakes.cancelled if verb == "cancel" else wakes.publish
+                journal.on_commit(partial(tell, *done))
+        return count
+
+    async def amany(self, verb: str, runs: Any, **how: Any) -> int:
+        """:meth:`many` for async code."""
+        return await sync_to_async(self.many)(verb, runs, **how)
+
     def _check_waiting(self, timeout: Any) -> None:
         refuse_in_body("waiting for a run's result", "a step of the workflow")
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
@@ -228,6 +294,14 @@ class RunControls:
                 "transaction open while it waits, and may never see the run end: leave the "
                 "block first"
             )
+
+
+def _unless_moved_on(decide: Callable[[UUID], bool], run: UUID) -> bool:
+    """Whether it was done; a run that cannot take it any more has moved on since it was found."""
+    try:
+        return decide(run)
+    except (RunFinished, RunNotFinished, RunCompensated, _model().DoesNotExist):
+        return False
 
 
 def _over(run: UUID, answer: Over, what: str) -> Exception:

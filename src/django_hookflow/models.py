@@ -11,15 +11,17 @@ its database would otherwise decide: which characters it takes and what it takes
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import models
 from django.utils import timezone
 
 from django_hookflow.core import ports
-from django_hookflow.core.entries import ACTIVE, ErrorRecord, RunStatus, StepStatus
+from django_hookflow.core.entries import ErrorRecord, RunStatus, StepStatus
 from django_hookflow.exceptions import SerializationError
+from django_hookflow.querysets import RunsQuerySet, alters
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -141,13 +143,8 @@ def choices_of(statuses: type[RunStatus] | type[StepStatus]) -> list[tuple[str, 
     return [(status.value, status.value) for status in statuses]
 
 
-class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
+class WorkflowRunQuerySet(RunsQuerySet["WorkflowRun"]):
     """Runs."""
-
-    def active(self) -> WorkflowRunQuerySet:
-        """Pending, running, suspended or cancelling: somebody will look at them again."""
-        rows: WorkflowRunQuerySet = self.filter(status__in=ACTIVE)
-        return rows
 
 
 class WorkflowRun(models.Model):
@@ -230,6 +227,7 @@ class WorkflowRun(models.Model):
         ordering = ["-id"]  # a uuid7: newest first, and the primary key's own index
         permissions = [
             ("cancel_workflowrun", "Can cancel workflow run"),
+            ("pause_workflowrun", "Can pause and resume workflow run"),
             ("retry_workflowrun", "Can retry workflow run"),
             ("view_payload", "Can view data, results and error messages of workflow runs"),
         ]
@@ -253,6 +251,7 @@ class WorkflowRun(models.Model):
         now: datetime = timezone.now()
         return str(self.status) if self.lease_until and self.lease_until >= now else LOST
 
+    @alters
     def cancel(self, compensate: bool = True) -> None:
         """End the run: no further step starts, a step that is executing is not recorded.
 
@@ -260,10 +259,12 @@ class WorkflowRun(models.Model):
         """
         ports.controls().cancel(self.pk, compensate=compensate)
 
+    @alters
     async def acancel(self, compensate: bool = True) -> None:
         """:meth:`cancel` for async code."""
         await ports.controls().acancel(self.pk, compensate=compensate)
 
+    @alters
     def pause(self) -> None:
         """Let the run stand still until :meth:`resume`; pausing a paused run changes nothing.
 
@@ -273,10 +274,12 @@ class WorkflowRun(models.Model):
         """
         ports.controls().pause(self.pk)
 
+    @alters
     async def apause(self) -> None:
         """:meth:`pause` for async code."""
         await ports.controls().apause(self.pk)
 
+    @alters
     def resume(self) -> None:
         """Let a paused run go on; all that fell due meanwhile is taken up, in order.
 
@@ -285,10 +288,12 @@ class WorkflowRun(models.Model):
         """
         ports.controls().resume(self.pk)
 
+    @alters
     async def aresume(self) -> None:
         """:meth:`resume` for async code."""
         await ports.controls().aresume(self.pk)
 
+    @alters
     def retry(self) -> None:
         """Let a failed run go on from what failed it; recorded steps stay.
 
@@ -299,10 +304,43 @@ class WorkflowRun(models.Model):
         """
         ports.controls().retry(self.pk)
 
+    @alters
     async def aretry(self) -> None:
         """:meth:`retry` for async code."""
         await ports.controls().aretry(self.pk)
 
+    @overload
+    def fork(self, from_step: str, *, preview: Literal[False] = False) -> WorkflowRun: ...
+    @overload
+    def fork(self, from_step: str, *, preview: Literal[True]) -> list[str]: ...
+    @alters
+    def fork(self, from_step: str, *, preview: bool = False) -> WorkflowRun | list[str]:
+        """Start a new run that takes over this one's outcomes up to a step; returns it.
+
+        ``from_step`` is a step's id (``"charge"``: its first occurrence) or one with its number
+        (``"charge#2"``). What was requested before it is taken over, if it has an outcome; it
+        and all else is executed, under idempotency keys of the new run. Data, seed and tags
+        are this run's, and so is ``started_at`` if outcomes are taken over, because
+        ``ctx.now()`` begins there. This run is left as it is, whatever its status; cancel it
+        if it is still going.
+
+        ``preview=True`` writes nothing and returns the keys of the known steps that would be
+        executed again. Raises ``ValueError`` for a step that this run has not requested.
+        """
+        forked = ports.controls().fork(self.pk, from_step, preview=preview)
+        return forked if preview else _again(self, forked)
+
+    @overload
+    async def afork(self, from_step: str, *, preview: Literal[False] = False) -> WorkflowRun: ...
+    @overload
+    async def afork(self, from_step: str, *, preview: Literal[True]) -> list[str]: ...
+    @alters
+    async def afork(self, from_step: str, *, preview: bool = False) -> WorkflowRun | list[str]:
+        """:meth:`fork` for async code."""
+        forked = await ports.controls().afork(self.pk, from_step, preview=preview)
+        return forked if preview else await sync_to_async(_again)(self, forked)
+
+    @alters
     def send_event(self, name: str, data: Any = None, *, dedup_id: str | None = None) -> None:
         """Put an event into the run's mailbox, for ``ctx.step.wait_for_event`` of that name.
 
@@ -313,6 +351,7 @@ class WorkflowRun(models.Model):
         """
         ports.controls().send_event(self.pk, name, data, dedup_id=dedup_id)
 
+    @alters
     async def asend_event(
         self, name: str, data: Any = None, *, dedup_id: str | None = None
     ) -> None:
@@ -330,6 +369,12 @@ class WorkflowRun(models.Model):
     async def aget_result(self, timeout: float = 0) -> Any:
         """:meth:`get_result` for async code."""
         return await ports.controls().aget_result(self.pk, timeout=timeout)
+
+
+def _again(run: WorkflowRun, key: UUID) -> WorkflowRun:
+    """Another run, from the database that this one is from."""
+    found: WorkflowRun = WorkflowRun.objects.using(run._state.db).get(pk=key)
+    return found
 
 
 class WorkflowStep(models.Model):

@@ -20,6 +20,7 @@ from django_hookflow.core.identifiers import check_run_id, uuid7
 from django_hookflow.core.moments import check_moment
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.showing import show
+from django_hookflow.core.tags import Given, check_tags
 from django_hookflow.core.transitions import Conflict, JournalUnavailable, Trigger, Triggered
 from django_hookflow.engine.place import refuse_in_body
 from django_hookflow.exceptions import ConfigurationError, RunConflict, SerializationError
@@ -33,13 +34,14 @@ MAX_DELAY = timedelta(days=365 * 1000)
 class Start:
     """One run to start: what ``trigger`` takes, as an item of ``trigger_many``.
 
-    ``delay`` is seconds or a ``timedelta``.
+    ``delay`` is seconds or a ``timedelta``; ``tags`` are words by which the run is found.
     """
 
     data: Any = None
     run_id: str | None = field(default=None, kw_only=True)
     delay: float | timedelta | None = field(default=None, kw_only=True)
     not_before: datetime | None = field(default=None, kw_only=True)
+    tags: Given = field(default=None, kw_only=True)
 
 
 class Startable(Protocol):
@@ -97,6 +99,7 @@ def _transition(workflow: Startable, start: Start, codec: ValueCodec) -> Trigger
         data=codec.encode({} if start.data is None else start.data, limit=options.max_value_bytes),
         delay=delay,
         not_before=not_before,
+        tags=check_tags(start.tags),
         timeout=workflow.timeout,
     )
 

@@ -81,24 +81,24 @@ class Wakes:
         if await self._apublish(runs, lasting_loop=lasting_loop) == len(runs):
             await self.share(lasting_loop=lasting_loop)
 
-    def cancelled(self, run: UUID) -> None:
-        """After a cancel: its children are cancelled too, and whoever has to is woken."""
-        self.publish(*self._concerned(run))
+    def cancelled(self, *runs: UUID) -> None:
+        """After a cancel: their children are cancelled too, and whoever has to is woken."""
+        self.publish(*self._concerned(runs))
 
-    async def acancelled(self, run: UUID) -> None:
+    async def acancelled(self, *runs: UUID) -> None:
         """:meth:`cancelled` from async code."""
-        await self.apublish(*await sync_to_async(self._concerned)(run))
+        await self.apublish(*await sync_to_async(self._concerned)(runs))
 
-    def _concerned(self, run: UUID) -> list[UUID]:
+    def _concerned(self, runs: Sequence[UUID]) -> list[UUID]:
         try:
-            row = self.journal.look(run)
-            children = self.journal.orphans(limit=SWEEP_LIMIT, of=[run])
+            rows = [self.journal.look(run) for run in runs]
+            children = self.journal.orphans(limit=SWEEP_LIMIT, of=runs)
             orphaned = cancel_orphans(self.journal, children)
         except JournalUnavailable as error:
-            logger.warning("the children of run %s are left to the sweeper: %s", run, error)
-            return [run]
-        parents = [] if row is None or row.parent is None else [row.parent]
-        return [run, *parents, *orphaned]
+            logger.warning("the children of cancelled runs are left to the sweeper: %s", error)
+            return list(runs)
+        parents = [row.parent for row in rows if row is not None and row.parent is not None]
+        return list(dict.fromkeys([*runs, *parents, *orphaned]))
 
     async def share(self, *, lasting_loop: bool = True, delivering: bool = False) -> None:
         """Look after other runs if it is this process's turn.

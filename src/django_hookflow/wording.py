@@ -19,6 +19,9 @@ __all__ = ["cause", "label", "length", "moment", "next_wake", "why"]
 #: The sweeper takes a run for overdue after so long.
 OVERDUE = timedelta(seconds=30)
 
+#: What goes on for a paused run.
+_KEPT = (Kind.SLEEP, Kind.EVENT)
+
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
@@ -69,13 +72,21 @@ def why(run: WorkflowRun, pending: Sequence[WorkflowStep], now: datetime) -> str
         case RunStatus.CANCELLED:
             return f"was cancelled{_took(run)}"
         case RunStatus.PAUSED:
-            return "is paused until somebody calls resume()"
+            return f"is paused until somebody calls resume(){_meanwhile(run, pending, now)}"
         case RunStatus.RUNNING:
             return "is executing"
         case str(status) if status == LOST:
             return f"its process went silent at {moment(run.lease_until)}{_unsent(run, now)}"
         case _:
             return f"{_waits(run, pending, now)}{_unsent(run, now)}"
+
+
+def _meanwhile(run: WorkflowRun, pending: Sequence[WorkflowStep], now: datetime) -> str:
+    """What a paused run would wait for anyway, or what its holder still executes."""
+    if run.lease_until is not None and run.lease_until >= now:
+        return "; a step that was executing may still be recorded"
+    waits = [_pending(step, now) for step in pending[:3] if step.kind in _KEPT]
+    return f"; it {', '.join(waits)}" if waits else ""
 
 
 def _looked_at(run: WorkflowRun, now: datetime) -> str:

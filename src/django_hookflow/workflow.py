@@ -14,6 +14,7 @@ from django_hookflow.conf import options
 from django_hookflow.core.hints import hint_of
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.showing import has_surrogate, show
+from django_hookflow.core.tags import Given
 from django_hookflow.engine.context import SyncWorkflowContext, WorkflowContext
 from django_hookflow.exceptions import WorkflowDefinitionError
 from django_hookflow.registry import MAX_WORKFLOW_ID, registry
@@ -21,9 +22,7 @@ from django_hookflow.runtime import runtime
 from django_hookflow.starts import MAX_DELAY, Start
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
-
-    from django_hookflow.models import WorkflowRun
+    from django_hookflow.models import WorkflowRunQuerySet
 
 R = TypeVar("R")
 
@@ -71,11 +70,11 @@ class Workflow(Generic[R]):
         return self.fn(ctx)
 
     @property
-    def runs(self) -> QuerySet[WorkflowRun]:
-        """Its runs."""
+    def runs(self) -> WorkflowRunQuerySet:
+        """Its runs, with what is asked of many: ``running()``, ``tagged()``, ``cancel()`` …."""
         model = apps.get_model("django_hookflow", "WorkflowRun")
         everyones = model._default_manager.using(options.database)
-        runs: QuerySet[WorkflowRun] = everyones.filter(workflow_id=self.workflow_id)
+        runs: WorkflowRunQuerySet = everyones.filter(workflow_id=self.workflow_id)
         return runs
 
     def trigger(
@@ -85,16 +84,20 @@ class Workflow(Generic[R]):
         run_id: str | None = None,
         delay: Delay = None,
         not_before: datetime | None = None,
+        tags: Given = None,
     ) -> str:
         """Store a run and wake it; returns its ``run_id``.
 
         Inside ``transaction.atomic()`` on the journal's alias the run starts only if the
-        transaction commits. The same ``run_id`` again with the same data starts nothing.
+        transaction commits. The same ``run_id`` again with the same data starts nothing, and
+        leaves the run's tags as they are. ``tags`` are words by which the run is found
+        (``runs.tagged(order="42")``): keys of 1 to 100 characters, values of 1 to 200, or
+        whole numbers.
         If QStash is not to be had the run is stored and woken later. Raises
         ``RunConflict``, ``SerializationError`` or ``ConfigurationError``; then nothing is
         written.
         """
-        start = Start(data, run_id=run_id, delay=delay, not_before=not_before)
+        start = Start(data, run_id=run_id, delay=delay, not_before=not_before, tags=tags)
         return runtime.trigger(self, start)
 
     async def atrigger(
@@ -104,9 +107,10 @@ class Workflow(Generic[R]):
         run_id: str | None = None,
         delay: Delay = None,
         not_before: datetime | None = None,
+        tags: Given = None,
     ) -> str:
         """:meth:`trigger` for async code."""
-        start = Start(data, run_id=run_id, delay=delay, not_before=not_before)
+        start = Start(data, run_id=run_id, delay=delay, not_before=not_before, tags=tags)
         return await runtime.atrigger(self, start)
 
     def trigger_many(self, items: Iterable[Any]) -> list[str]:

@@ -30,7 +30,13 @@ from .harness import drain, hookflow_settings, messages, post
 pytestmark = pytest.mark.django_db(databases="__all__")
 
 LIST = "/admin/django_hookflow/workflowrun/"
-ALL = ("view_workflowrun", "cancel_workflowrun", "retry_workflowrun", "view_payload")
+ALL = (
+    "view_workflowrun",
+    "cancel_workflowrun",
+    "pause_workflowrun",
+    "retry_workflowrun",
+    "view_payload",
+)
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -139,7 +145,16 @@ def test_who_may_only_view_sees_runs_and_no_buttons(rows: Rows) -> None:
     assert [run.status for run in runs] == ["pending", "failed"]
 
 
-@pytest.mark.parametrize(("may", "other"), [("cancel", "retry"), ("retry", "cancel")])
+@pytest.mark.parametrize(
+    ("may", "other"),
+    [
+        ("cancel", "retry"),
+        ("retry", "cancel"),
+        ("pause", "cancel"),
+        ("cancel", "pause"),
+        ("retry", "resume"),
+    ],
+)
 def test_one_permission_does_not_give_the_other(rows: Rows, may: str, other: str) -> None:
     run = rows.run("order-1", "failed" if may == "retry" else "pending")
     client = user_of("view_workflowrun", f"{may}_workflowrun")
@@ -512,6 +527,22 @@ def test_cancel_asks_and_then_cancels_and_says_who_did(project, alias, boss) -> 
     entry = LogEntry.objects.get()
     assert (entry.user.username, entry.object_id) == ("-".join(ALL), str(run.pk))
     assert "Cancelled the run." in text_of(boss.get(url(run, "history")))
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_a_run_is_paused_and_resumed(project, alias, boss) -> None:
+    run = get(alias, flow.trigger(run_id="order-1"))
+    assert url(run, "resume") not in boss.get(url(run)).content.decode()
+    assert "until it is resumed" in text_of(boss.get(url(run, "pause")))
+    assert said(boss.post(url(run, "pause"), follow=True)) == ["1 run is paused."]
+    assert get(alias, "order-1").status == "paused"
+    page = boss.get(url(run)).content.decode()
+    assert url(run, "pause") not in page
+    assert url(run, "resume") in page
+    chosen = {"action": "resume_selected", "_selected_action": [str(run.pk)], "confirmed": "1"}
+    assert said(boss.post(LIST, chosen, follow=True)) == ["1 run goes on."]
+    assert get(alias, "order-1").status == "suspended"
+    assert "Paused the run." in text_of(boss.get(url(run, "history")))
 
 
 @pytest.mark.django_db(databases="__all__", transaction=True)

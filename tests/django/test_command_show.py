@@ -60,6 +60,7 @@ def test_the_json_of_a_run(order: WorkflowRun) -> None:
         # What JSON has no word for is as the journal has it.
         "result": {"status": "completed", "total": {"$": "decimal", "v": "9.90"}},
         "error": None,
+        "tags": {},
         "state": {"stage": "shipped"},
         "created_at": order.created_at.isoformat(),
         "started_at": order.started_at.isoformat(),

@@ -338,3 +338,56 @@ def test_a_pause_in_a_body_is_refused(alias):
     run.refresh_from_db()
     assert run.status == "failed"
     assert "pausing a run in a workflow's body" in run.error["message"]
+
+
+# --- fork
+
+
+def test_a_run_is_forked_from_a_step(call, alias, failed):
+    stock.append("book")
+    forked = call(failed, "fork", "reserve")
+    assert (forked.workflow_id, forked.status) == ("tests.controls.reserving", "pending")
+    assert forked.run_id != failed.run_id
+    drain(Client())
+    assert call(forked, "get_result") == "book"
+    failed.refresh_from_db()
+    assert failed.status == "failed"
+    assert failed.error["message"] == "out of stock"
+    copied, own = forked.steps.all()
+    [count, _] = failed.steps.all()
+    assert (copied.result, copied.finished_at) == (count.result, count.finished_at)
+    assert own.finished_at > failed.finished_at
+
+
+def test_a_preview_writes_nothing(call, alias, failed):
+    before = type(failed).objects.using(alias).count()
+    assert call(failed, "fork", "count", preview=True) == ["count#1", "reserve#1"]
+    assert call(failed, "fork", "reserve#1", preview=True) == ["reserve#1"]
+    assert type(failed).objects.using(alias).count() == before
+    assert messages() == []
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_a_step_that_is_not_there_is_told_with_those_that_are(call, alias, failed, preview):
+    with pytest.raises(ValueError, match="no step 'ship'; its steps are: count#1, reserve#1"):
+        call(failed, "fork", "ship", preview=preview)
+    with pytest.raises(TypeError, match="from_step is a step id"):
+        call(failed, "fork", 5, preview=preview)
+    type(failed).objects.using(alias).filter(pk=failed.pk).delete()
+    with pytest.raises(type(failed).DoesNotExist):
+        call(failed, "fork", "count", preview=preview)
+
+
+def test_a_rolled_back_fork_did_not_happen(call, alias, failed):
+    class Undo(Exception):
+        pass
+
+    with pytest.raises(Undo), transaction.atomic(using=alias):
+        call(failed, "fork", "reserve")
+        raise Undo
+    assert reserving.runs.count() == 1
+    assert messages() == []
+    with transaction.atomic(using=alias):
+        call(failed, "fork", "reserve")
+        assert messages() == []
+    assert len(messages()) == 1

@@ -24,7 +24,7 @@ from django_hookflow.journals.memory import MemoryJournal
 from django_hookflow.journals.memory_rows import MemoryRun
 from django_hookflow.journals.orm import OrmJournal
 from django_hookflow.journals.orm_rows import events, pack_waits, raw, read_entries, runs, steps
-from django_hookflow.models import read_error
+from django_hookflow.models import WorkflowTag, read_error
 
 LEASE = timedelta(seconds=60)
 SECOND = timedelta(seconds=1)
@@ -113,6 +113,9 @@ class Bench:
     def mail(self, id: uuid.UUID) -> list[Mail]:
         raise NotImplementedError
 
+    def tags(self, id: uuid.UUID) -> dict[str, str]:
+        raise NotImplementedError
+
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         raise NotImplementedError
 
@@ -160,6 +163,9 @@ class MemoryBench(Bench):
     def mail(self, id: uuid.UUID) -> list[Mail]:
         names = [f.name for f in fields(Mail)]
         return [Mail(**{n: getattr(e, n) for n in names}) for e in self.journal.events(id)]
+
+    def tags(self, id: uuid.UUID) -> dict[str, str]:
+        return self.journal.tags(id)
 
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         self.journal.alter(id, **facts)
@@ -212,6 +218,11 @@ class OrmBench(Bench):
             else m
             for m in found
         ]
+
+    def tags(self, id: uuid.UUID) -> dict[str, str]:
+        tags = WorkflowTag.objects.using(self.alias).filter(workflow_run=id)
+        assert len(tags) == len({tag.key for tag in tags})
+        return {tag.key: tag.value for tag in tags}
 
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         if "parent" in facts:

@@ -19,6 +19,7 @@ from django_hookflow.core.transitions import (
     Fence,
     Finish,
     Fire,
+    Fork,
     Invoke,
     Pause,
     Rearm,
@@ -72,6 +73,11 @@ def prepare(bench: Bench, name: str) -> tuple[UUID, Callable[[], Any]]:
             journal.published(id, 1)
             bench.pass_time(hours=1)
         return id, calls[name]
+    if name == "fork":
+        id, fence = bench.held()
+        bench.record(fence, "a")
+        fork = Fork(source=id, id=PREPARED, run_id="r", from_step="a")
+        return PREPARED, lambda: journal.fork(fork)
     if name in {"signal", "event"}:
         id = bench.suspended("event:paid")
         send = SendEvent(id=id, name="paid", payload="1")

@@ -1,7 +1,7 @@
 """Two that want the same row at once, on real connections: one outcome, both ways seen.
 
-``HOOKFLOW_TEST_RACES=1000`` runs each so often; the suite runs fewer. MariaDB and SQLite take turns at
-the same races, at a tenth.
+``HOOKFLOW_TEST_RACES=1000`` runs each so often; the suite runs fewer. MariaDB and SQLite run a
+tenth of them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Cancel and retry: what is asked before, what is done, and what is said and logged after.
+"""Cancel, pause, resume, retry: what is asked before, what is done, what is said and logged after.
 
 One run's refusal is a message; the other runs are still done.
 """
@@ -15,12 +15,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
-from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.entries import PAUSABLE, TERMINAL, RunStatus
 from django_hookflow.core.transitions import JournalUnavailable
 from django_hookflow.exceptions import HookflowError
 from django_hookflow.models import WorkflowRun
 
-__all__ = ["AT_ONCE", "CANCEL", "RETRY", "VERBS", "Verb", "act", "too_many"]
+__all__ = ["AT_ONCE", "CANCEL", "PAUSE", "RESUME", "RETRY", "VERBS", "Verb", "act", "too_many"]
 
 #: Runs of one action: each is a transaction, or a message to be sent, within one request.
 AT_ONCE = 500
@@ -31,7 +31,9 @@ MOST_TOLD = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """Something that is done to a run; ``name`` is also the permission's and the URL's."""
+    """Something that is done to a run; ``name`` is also the URL's, and the permission's if no
+    ``right`` is given.
+    """
 
     name: str
     do: Callable[[WorkflowRun], None]
@@ -40,10 +42,11 @@ class Verb:
     question: Any
     done: Any
     logged: Any
+    right: str = ""
 
     def permission(self, app_label: str) -> str:
         """The permission's full name."""
-        return f"{app_label}.{self.name}_workflowrun"
+        return f"{app_label}.{self.right or self.name}_workflowrun"
 
 
 CANCEL = Verb(
@@ -61,6 +64,35 @@ CANCEL = Verb(
     logged=gettext_lazy("Cancelled the run."),
 )
 
+PAUSE = Verb(
+    name="pause",
+    do=methodcaller("pause"),
+    fits=lambda run: run.status in PAUSABLE,
+    button=gettext_lazy("Pause"),
+    question=ngettext_lazy(
+        "Pause this run? No further step of it starts until it is resumed.",
+        "Pause these %(count)d runs? No further step of them starts until they are resumed.",
+        "count",
+    ),
+    done=ngettext_lazy("%(count)d run is paused.", "%(count)d runs are paused.", "count"),
+    logged=gettext_lazy("Paused the run."),
+)
+
+RESUME = Verb(
+    name="resume",
+    do=methodcaller("resume"),
+    fits=lambda run: run.status == RunStatus.PAUSED,
+    button=gettext_lazy("Resume"),
+    question=ngettext_lazy(
+        "Resume this run? What fell due while it was paused happens now.",
+        "Resume these %(count)d runs? What fell due while they were paused happens now.",
+        "count",
+    ),
+    done=ngettext_lazy("%(count)d run goes on.", "%(count)d runs go on.", "count"),
+    logged=gettext_lazy("Resumed the run."),
+    right="pause",
+)
+
 RETRY = Verb(
     name="retry",
     do=methodcaller("retry"),
@@ -75,7 +107,7 @@ RETRY = Verb(
     logged=gettext_lazy("Retried the run."),
 )
 
-VERBS = (CANCEL, RETRY)
+VERBS = (CANCEL, PAUSE, RESUME, RETRY)
 
 
 def act(model_admin: Any, request: HttpRequest, verb: Verb, runs: Iterable[WorkflowRun]) -> None:

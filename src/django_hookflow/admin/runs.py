@@ -25,7 +25,17 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext_lazy as _
 
-from django_hookflow.admin.acting import AT_ONCE, CANCEL, RETRY, VERBS, Verb, act, too_many
+from django_hookflow.admin.acting import (
+    AT_ONCE,
+    CANCEL,
+    PAUSE,
+    RESUME,
+    RETRY,
+    VERBS,
+    Verb,
+    act,
+    too_many,
+)
 from django_hookflow.admin.filters import (
     STATUS_LABELS,
     BlockedFilter,
@@ -62,7 +72,7 @@ class WorkflowRunAdminMixin(Mixed):
     search_help_text = _("The run's id or its beginning, or the key that log lines have.")
     show_full_result_count = False
     paginator = BoundedPaginator
-    actions = ("cancel_selected", "retry_selected")
+    actions = ("cancel_selected", "pause_selected", "resume_selected", "retry_selected")
     if hasattr(admin, "ShowFacets"):  # Django 5.0
         show_facets = admin.ShowFacets.NEVER  # each number would be a count of the whole table
 
@@ -86,6 +96,10 @@ class WorkflowRunAdminMixin(Mixed):
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Whether the user may cancel runs."""
         return self._may(request, CANCEL)
+
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may pause and resume runs."""
+        return self._may(request, PAUSE)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Whether the user may retry runs."""
@@ -232,7 +246,7 @@ class WorkflowRunAdminMixin(Mixed):
         place = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
         return reverse(place, args=args, current_app=self.admin_site.name)
 
-    # --- cancel and retry
+    # --- cancel, pause, resume and retry
 
     @admin.action(permissions=["cancel"], description=_("Cancel selected runs"))
     def cancel_selected(
@@ -240,6 +254,20 @@ class WorkflowRunAdminMixin(Mixed):
     ) -> HttpResponse | None:
         """Ask, then do."""
         return self._selected(request, queryset, CANCEL)
+
+    @admin.action(permissions=["pause"], description=_("Pause selected runs"))
+    def pause_selected(
+        self, request: HttpRequest, queryset: QuerySet[WorkflowRun]
+    ) -> HttpResponse | None:
+        """Ask, then do."""
+        return self._selected(request, queryset, PAUSE)
+
+    @admin.action(permissions=["pause"], description=_("Resume selected runs"))
+    def resume_selected(
+        self, request: HttpRequest, queryset: QuerySet[WorkflowRun]
+    ) -> HttpResponse | None:
+        """Ask, then do."""
+        return self._selected(request, queryset, RESUME)
 
     @admin.action(permissions=["retry"], description=_("Retry selected runs"))
     def retry_selected(

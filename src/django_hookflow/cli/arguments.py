@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import json
 import threading
 from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandError
 
 from django_hookflow.core.durations import parse_duration
+from django_hookflow.core.requests import check_event_name
+from django_hookflow.core.tags import check_tags
 
-__all__ = ["duration", "positive", "seconds"]
+__all__ = ["duration", "event_name", "parsed", "positive", "seconds", "tag"]
+
+
+def tag(text: str) -> tuple[str, str]:
+    """``key=value``."""
+    key, _, value = text.partition("=")
+    try:
+        [pair] = check_tags({key: value})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no key=value: {error}") from None
+    return pair
+
+
+def event_name(text: str) -> str:
+    """What an event can be called."""
+    try:
+        return check_event_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parsed(text: str) -> Any:
+    """What ``--data`` gives; checked by the subcommand, whose error is one line."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"--data is no JSON ({error}): {text[:80]!r}") from error
 
 
 def positive(text: str) -> int:

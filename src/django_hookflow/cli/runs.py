@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from django_hookflow.cli.arguments import positive
+from django_hookflow.cli.arguments import event_name, positive, tag
 from django_hookflow.cli.columns import GAP, Column, Columns
 from django_hookflow.cli.reading import telling, to_json
 from django_hookflow.cli.terminal import STATUS_STYLES, Part, Terminal, shortened
@@ -39,6 +39,20 @@ def add_arguments(parser: CommandParser) -> None:
         "--workflow", metavar="ID", help="only of this workflow: its id, or the last part of it"
     )
     parser.add_argument(
+        "--tag",
+        action="append",
+        type=tag,
+        default=[],
+        metavar="KEY=VALUE",
+        help="only what was started with this tag; repeatable: with all of them",
+    )
+    parser.add_argument(
+        "--waiting-for",
+        type=event_name,
+        metavar="EVENT",
+        help="only what sleeps until an event of this name comes",
+    )
+    parser.add_argument(
         "--limit", type=positive, default=50, help="at most so many (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="a JSON list, for programs")
@@ -49,7 +63,12 @@ def handle(terminal: Terminal, **options: Any) -> None:
     limit: int = options["limit"]
     with telling():
         now = timezone.now()
-        found = list(_chosen(options["status"] or (), options["workflow"], now)[: limit + 1])
+        chosen = _chosen(options["status"] or (), options["workflow"], now)
+        for key, value in options["tag"]:
+            chosen = chosen.tagged(**{key: value})
+        if options["waiting_for"]:
+            chosen = chosen.waiting_for(options["waiting_for"])
+        found = list(chosen[: limit + 1])
         runs, more = found[:limit], len(found) > limit
         pending = pending_of(runs)
     if options["json"]:

@@ -40,11 +40,15 @@ def handle(terminal: Terminal, **options: Any) -> None:
             key=lambda step: (step.generation, step.started_at or run.created_at, step.pk),
         )
         pending = pending_of([run])[run.pk]
+        tags = {tag.key: tag.value for tag in run.tags.using(settings.database).order_by("key")}
     now = timezone.now()
     if options["json"]:
-        terminal.json(_as_json(run, steps, why(run, pending, now)))
+        terminal.json({**_as_json(run, steps, why(run, pending, now)), "tags": tags})
         return
     _print_head(terminal, run, why(run, pending, now), now)
+    if tags:
+        told = " ".join(f"{key}={value}" for key, value in tags.items())
+        terminal.line((f"{'tags':<10}", "bold"), shortened(told, terminal.width - 10))
     if steps:
         _print_timeline(terminal, run, steps, now)
 

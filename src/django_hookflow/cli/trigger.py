@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from django_hookflow.cli.arguments import duration
+from django_hookflow.cli.arguments import duration, parsed, tag
 from django_hookflow.cli.reading import telling
 from django_hookflow.cli.terminal import Terminal
 from django_hookflow.exceptions import HookflowError
@@ -23,16 +22,29 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("workflow", metavar="WORKFLOW", help="its id, or the last part of it")
     parser.add_argument("--data", metavar="JSON", default="{}", help="what ctx.data will be")
     parser.add_argument("--run-id", help="start nothing if this run is there already")
+    parser.add_argument(
+        "--tag",
+        action="append",
+        type=tag,
+        default=[],
+        metavar="KEY=VALUE",
+        help="a word by which the run is found; repeatable",
+    )
     parser.add_argument("--delay", type=duration, help="start later, e.g. 90s, 2h or 1d12h")
 
 
 def handle(terminal: Terminal, **options: Any) -> None:
     """Trigger it; raises ``CommandError`` saying what to give."""
     workflow = _find(options["workflow"])
-    data = _parsed(options["data"])
+    data = parsed(options["data"])
     try:
         with telling():
-            run_id = workflow.trigger(data, run_id=options["run_id"], delay=options["delay"])
+            run_id = workflow.trigger(
+                data,
+                run_id=options["run_id"],
+                delay=options["delay"],
+                tags=dict(options["tag"]),
+            )
     except (HookflowError, ValueError) as error:
         raise CommandError(str(error)) from error
     terminal.line(run_id)
@@ -53,10 +65,3 @@ def _find(name: str) -> Workflow[Any]:
 
 def _workflows() -> Iterable[Workflow[Any]]:
     return (each for each in registry if isinstance(each, Workflow))
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CommandError(f"--data is no JSON ({error}): {text[:80]!r}") from error

@@ -54,6 +54,16 @@ class Controls(Protocol):
 
     async def aget_result(self, run: UUID, *, timeout: float = 0) -> Any: ...
 
+    def fork(self, run: UUID, from_step: str, *, preview: bool = False) -> Any:
+        """The key of the new run; of a preview the keys of the steps that would run again."""
+
+    async def afork(self, run: UUID, from_step: str, *, preview: bool = False) -> Any: ...
+
+    def many(self, verb: str, runs: Any, **options: Any) -> int:
+        """Do it to each of a queryset's runs that it can be done to; how many those were."""
+
+    async def amany(self, verb: str, runs: Any, **options: Any) -> int: ...
+
 
 class _Installed:
     codec: ValueCodec | None = None

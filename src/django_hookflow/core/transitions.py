@@ -21,6 +21,7 @@ from typing import Union
 from uuid import UUID
 
 from django_hookflow.core.entries import Entry, ErrorRecord, RunStatus
+from django_hookflow.core.tags import Tags
 
 
 class Fenced(Exception):
@@ -129,6 +130,7 @@ class Trigger:
     delay: timedelta = timedelta(0)
     not_before: datetime | None = None
     timeout: timedelta | None = None
+    tags: Tags = ()
     parent: UUID | None = None
     parent_step: str = ""
     depth: int = 0
@@ -521,6 +523,27 @@ class NotFailed:
     """Only a failed run is retried; ``status`` is what it is (``None``: there is no such run)."""
 
     status: RunStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Create a run with the outcomes of another one up to ``from_step``; it is due now.
+
+    Everything that a replay depends on is the source's: workflow, version, data, seed,
+    generation, and if outcomes are kept ``started_at``, at which the body's clock begins. Its
+    tags are too.
+    """
+
+    source: UUID
+    id: UUID
+    run_id: str
+    from_step: str
+    timeout: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forked:
+    """Done; the new run owes a wake-up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

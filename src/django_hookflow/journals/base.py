@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, Union
 from uuid import UUID
 
-from django_hookflow.core.entries import RunStatus
+from django_hookflow.core.entries import Entry, RunStatus
+from django_hookflow.core.forking import UnknownStep
 from django_hookflow.core.transitions import (
     Beat,
     Cancel,
@@ -27,6 +28,8 @@ from django_hookflow.core.transitions import (
     Failing,
     Finish,
     Finished,
+    Fork,
+    Forked,
     NotClaimed,
     NotFailed,
     NotYet,
@@ -80,6 +83,7 @@ CRASH_POINTS = tuple(
         "signal",
         "event",
         "cancel",
+        "fork",
         "pause",
         "resume",
         "retry",
@@ -167,6 +171,11 @@ class Journal(Protocol):
     def send_event(self, transition: SendEvent) -> Union[Signalled, Over]: ...
 
     def cancel(self, transition: Cancel) -> Union[Cancelled, Over]: ...
+
+    def fork(self, transition: Fork) -> Union[Forked, UnknownStep, Over]: ...
+
+    def entries(self, id: UUID) -> Union[Sequence[Entry], None]:
+        """The steps in force of the run's current pass; ``None`` if there is no such run."""
 
     def pause(self, transition: Pause) -> Union[Paused, Unchanged]: ...
 

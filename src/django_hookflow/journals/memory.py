@@ -15,7 +15,8 @@ from uuid import UUID
 
 from django_hookflow.core import transitions as t
 from django_hookflow.core.entries import Entry, RunStatus
-from django_hookflow.journals import memory_holder, memory_outside
+from django_hookflow.core.forking import UnknownStep
+from django_hookflow.journals import memory_forks, memory_holder, memory_outside
 from django_hookflow.journals.base import CrashPoint, no_crash
 from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun, Tables
 
@@ -49,6 +50,10 @@ class MemoryJournal:
     def events(self, run: UUID) -> tuple[MemoryEvent, ...]:
         """The run's mailbox, consumed events too, in the order of arrival."""
         return tuple(self._read(lambda draft: draft.events(run)))
+
+    def tags(self, run: UUID) -> dict[str, str]:
+        """By which words the run is found."""
+        return dict(self._read(lambda draft: draft.tags(run)))
 
     def alter(self, run: UUID, **facts: Any) -> None:
         """Set facts of a run directly, as a test would by an UPDATE."""
@@ -157,6 +162,12 @@ class MemoryJournal:
 
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return self._run("cancel", memory_outside.cancel, transition)
+
+    def fork(self, transition: t.Fork) -> Union[t.Forked, UnknownStep, t.Over]:
+        return self._run("fork", memory_forks.fork, transition)
+
+    def entries(self, id: UUID) -> Union[Sequence[Entry], None]:
+        return self._read(memory_forks.entries, id)
 
     def pause(self, transition: t.Pause) -> Union[t.Paused, t.Unchanged]:
         return self._run("pause", memory_outside.pause, transition)

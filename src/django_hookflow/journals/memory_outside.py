@@ -67,6 +67,7 @@ def trigger(draft: Draft, transition: Trigger) -> Union[Triggered, Conflict]:
             depth=transition.depth,
         )
     )
+    draft.put_tags(transition.id, transition.tags)
     return Triggered(id=transition.id, created=True)
 
 

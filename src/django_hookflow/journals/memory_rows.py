@@ -8,6 +8,7 @@ from typing import Union
 from uuid import UUID
 
 from django_hookflow.core.entries import ACTIVE, Entry, ErrorRecord, RunStatus
+from django_hookflow.core.tags import Tags
 from django_hookflow.core.transitions import EVENT, RunView
 
 OPEN = (*ACTIVE, RunStatus.PAUSED)
@@ -100,6 +101,7 @@ class Tables:
     run_ids: dict[str, UUID] = field(default_factory=dict)
     steps: dict[UUID, dict[StepId, MemoryStep]] = field(default_factory=dict)
     events: dict[int, MemoryEvent] = field(default_factory=dict)
+    tags: dict[UUID, Tags] = field(default_factory=dict)
     marks: dict[str, datetime] = field(default_factory=dict)
 
     def take_over(self, draft: Tables) -> None:
@@ -109,6 +111,7 @@ class Tables:
         for run, rows in draft.steps.items():
             self.steps.setdefault(run, {}).update(rows)
         self.events.update(draft.events)
+        self.tags.update(draft.tags)
         self.marks.update(draft.marks)
 
     def remove(self, ids: list[UUID]) -> None:
@@ -119,6 +122,7 @@ class Tables:
         for id in gone:
             del self.runs[id]
             self.steps.pop(id, None)
+            self.tags.pop(id, None)
         for id, run in self.runs.items():
             if run.parent in gone:
                 self.runs[id] = replace(run, parent=None)
@@ -171,6 +175,12 @@ class Draft:
 
     def next_event(self) -> int:
         return max(self._stored.events, default=0) + len(self.written.events) + 1
+
+    def tags(self, run: UUID) -> Tags:
+        return self.written.tags.get(run) or self._stored.tags.get(run, ())
+
+    def put_tags(self, run: UUID, tags: Tags) -> None:
+        self.written.tags[run] = tags
 
     def mark(self, key: str) -> None:
         self.written.marks[key] = self.now

@@ -11,10 +11,12 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import InterfaceError, OperationalError
 
 from django_hookflow.core import transitions as t
-from django_hookflow.core.entries import RunStatus
+from django_hookflow.core.entries import Entry, RunStatus
+from django_hookflow.core.forking import UnknownStep
 from django_hookflow.journals import (
     orm_claims,
     orm_commits,
+    orm_forks,
     orm_holder,
     orm_outside,
     orm_pauses,
@@ -131,6 +133,12 @@ class OrmJournal:
 
     def cancel(self, transition: t.Cancel) -> Union[t.Cancelled, t.Over]:
         return orm_outside.cancel(self._tx, transition)
+
+    def fork(self, transition: t.Fork) -> Union[t.Forked, UnknownStep, t.Over]:
+        return orm_forks.fork(self._tx, transition)
+
+    def entries(self, id: UUID) -> Union[Sequence[Entry], None]:
+        return orm_forks.entries(self._tx, id)
 
     def pause(self, transition: t.Pause) -> Union[t.Paused, t.Unchanged]:
         return orm_pauses.pause(self._tx, transition)

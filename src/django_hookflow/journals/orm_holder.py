@@ -29,6 +29,7 @@ from django_hookflow.core.transitions import (
     Suspended,
 )
 from django_hookflow.journals.orm_rows import (
+    OPEN,
     becomes,
     insert_absent,
     moment,
@@ -66,7 +67,7 @@ def suspend(tx: Transactions, transition: Suspend) -> Union[Suspended, SignalsMo
         return StaysPaused()
     row = tx.read(lambda: read_run(tx.alias, fence.id, datetime.min))
     held = row is not None and row["epoch"] == fence.epoch and row["lease_until"] is not None
-    if row is None or not held or row["status"] not in ACTIVE:
+    if row is None or not held or row["status"] not in OPEN:
         raise Fenced
     cancelling = row["status"] == RunStatus.CANCELLING
     return SignalsMoved(seen=row["signals"], cancelling=cancelling)
@@ -159,8 +160,8 @@ def release(tx: Transactions, transition: Release) -> None:
         return True if _suspended_already(tx, fence) else None
 
     body = partial(_release, tx, fence)
-    if not tx.run("release", body, landed=landed, patience=fence.lease):
-        raise Fenced
+    while not tx.run("release", body, landed=landed, patience=fence.lease):
+        _cancelling(tx, fence)
 
 
 def _release(tx: Transactions, fence: Fence) -> bool:
@@ -195,19 +196,27 @@ def fail(tx: Transactions, transition: Fail) -> Union[Failing, StaysPaused, Sign
         )
         return Failing() if changed else None
 
-    if (answer := tx.run("fail", body, landed=landed, patience=fence.lease)) is not None:
-        return answer
-    if tx.run("fail", partial(_leave_paused, tx, fence)):
-        return StaysPaused()
-    return _cancelling(tx, fence)
+    while True:
+        if (answer := tx.run("fail", body, landed=landed, patience=fence.lease)) is not None:
+            return answer
+        if tx.run("fail", partial(_leave_paused, tx, fence)):
+            return StaysPaused()
+        if (cancelling := _cancelling(tx, fence)) is not None:
+            return cancelling
 
 
-def _cancelling(tx: Transactions, fence: Fence) -> SignalsMoved:
-    """What a holder that may not end its run is told; raises if it holds it no more."""
+def _cancelling(tx: Transactions, fence: Fence) -> Union[SignalsMoved, None]:
+    """What a holder that may not end its run is told; raises if it holds it no more.
+
+    ``None``: ask once more. The run was neither active nor paused only because somebody
+    resumed it between the two statements that asked.
+    """
     row = tx.read(lambda: read_run(tx.alias, fence.id, datetime.min))
     held = row is not None and row["epoch"] == fence.epoch and row["lease_until"] is not None
-    if row is None or not held or row["status"] != RunStatus.CANCELLING:
+    if row is None or not held or row["status"] not in OPEN:
         raise Fenced
+    if row["status"] != RunStatus.CANCELLING:
+        return None
     return SignalsMoved(seen=row["signals"], cancelling=True)
 
 
@@ -218,11 +227,13 @@ def finish(tx: Transactions, transition: Finish) -> Union[Finished, StaysPaused,
         return Finished() if ended and row and row["epoch"] == transition.fence.epoch else None
 
     body, patience = partial(_finish, tx, transition), transition.fence.lease
-    if (ended := tx.run("finish", body, landed=landed, patience=patience)) is not None:
-        return ended
-    if tx.run("finish", partial(_leave_paused, tx, transition.fence)):
-        return StaysPaused()
-    return _cancelling(tx, transition.fence)
+    while True:
+        if (ended := tx.run("finish", body, landed=landed, patience=patience)) is not None:
+            return ended
+        if tx.run("finish", partial(_leave_paused, tx, transition.fence)):
+            return StaysPaused()
+        if (cancelling := _cancelling(tx, transition.fence)) is not None:
+            return cancelling
 
 
 def _finish(tx: Transactions, transition: Finish) -> Union[Finished, None]:

@@ -38,10 +38,10 @@ from django_hookflow.journals.orm_rows import (
     signal_columns,
     signal_parent,
     steps,
-    waiting_for,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
 from django_hookflow.models import Encoded, WorkflowEvent, read_error
+from django_hookflow.querysets import waiting_for
 
 # --- SIGNAL
 

@@ -21,8 +21,6 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import StrIndex
-from django.db.models.lookups import GreaterThan
 
 from django_hookflow.core.entries import ACTIVE, Entry, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import STEP, Fence, RunView, wait_for
@@ -34,6 +32,7 @@ from django_hookflow.models import (
     WorkflowStep,
     read_error,
 )
+from django_hookflow.querysets import wait_line, waiting_for
 
 #: Somebody may hold or wake these.
 OPEN = (*ACTIVE, RunStatus.PAUSED)
@@ -210,17 +209,8 @@ def step_row(entry: Entry, *, run: UUID, generation: int, epoch: int) -> Workflo
 
 def pack_waits(waits: Iterable[str]) -> str:
     """One per line, with a line end on both sides of each, so that a search finds whole ones."""
-    lines = [_line(wait) for wait in waits]
+    lines = [wait_line(wait) for wait in waits]
     return "\n" + "\n".join(lines) + "\n" if lines else ""
-
-
-def _line(wait: str) -> str:
-    return wait.replace("\\", "\\\\").replace("\n", "\\n")
-
-
-def waiting_for(wait: str) -> Q:
-    """Runs that wait for exactly this. LIKE would ignore case on SQLite."""
-    return Q(GreaterThan(StrIndex(F("waits"), Value(f"\n{_line(wait)}\n")), 0))
 
 
 def signal_columns(wanted: Q, now: Moment) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from django_hookflow.core.entries import RunStatus
 from django_hookflow.core.transitions import Conflict, JournalUnavailable, Trigger, Triggered
 from django_hookflow.journals.orm_rows import insert_absent, raw, runs
 from django_hookflow.journals.orm_transactions import Moment, Transactions
-from django_hookflow.models import Encoded, WorkflowRun
+from django_hookflow.models import Encoded, WorkflowRun, WorkflowTag
 
 #: Rows of one INSERT, and names of one SELECT.
 BATCH = 500
@@ -37,7 +37,9 @@ def trigger(tx: Transactions, transition: Trigger) -> Answer:
 def start(tx: Transactions, transition: Trigger) -> Answer:
     """In a transaction that is open already."""
     _insert(tx, [transition])
-    return _compared(tx, [transition])[0]
+    answers = _compared(tx, [transition])
+    _tag(tx, [transition], answers)
+    return answers[0]
 
 
 def trigger_many(tx: Transactions, transitions: Sequence[Trigger]) -> Sequence[Answer]:
@@ -54,6 +56,7 @@ def _trigger_many(tx: Transactions, transitions: Sequence[Trigger]) -> Sequence[
             answers = _compared(tx, transitions)
             if any(isinstance(answer, Conflict) for answer in answers):
                 raise _Refused
+            _tag(tx, transitions, answers)
     except _Refused:
         pass
     return answers
@@ -64,6 +67,17 @@ def _insert(tx: Transactions, transitions: Sequence[Trigger]) -> None:
     # In one order: two that insert the same names would else wait for each other.
     for batch in _batches(sorted(transitions, key=lambda each: each.run_id)):
         insert_absent(tx.alias, [_row(each, now) for each in batch], "run_id", BATCH)
+
+
+def _tag(tx: Transactions, transitions: Sequence[Trigger], answers: Sequence[Answer]) -> None:
+    """Tag what was created: a run that was there already keeps its own tags."""
+    rows = [
+        WorkflowTag(workflow_run_id=each.id, key=key, value=value)
+        for each, answer in zip(transitions, answers, strict=True)
+        if isinstance(answer, Triggered) and answer.created
+        for key, value in each.tags
+    ]
+    insert_absent(tx.alias, rows, "key", BATCH)
 
 
 def _batches(transitions: Sequence[Trigger]) -> Iterator[list[Trigger]]:

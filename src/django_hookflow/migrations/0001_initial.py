@@ -66,7 +66,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'workflow run',
                 'verbose_name_plural': 'workflow runs',
                 'ordering': ['-id'],
-                'permissions': [('cancel_workflowrun', 'Can cancel workflow run'), ('retry_workflowrun', 'Can retry workflow run'), ('view_payload', 'Can view data, results and error messages of workflow runs')],
+                'permissions': [('cancel_workflowrun', 'Can cancel workflow run'), ('pause_workflowrun', 'Can pause and resume workflow run'), ('retry_workflowrun', 'Can retry workflow run'), ('view_payload', 'Can view data, results and error messages of workflow runs')],
             },
         ),
         migrations.CreateModel(

@@ -20,6 +20,7 @@ from asgiref.sync import sync_to_async
 from django_hookflow.answering import ACCEPTED, answer_at
 from django_hookflow.conf import options
 from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.tags import Given
 from django_hookflow.engine import events
 from django_hookflow.engine.callbacks import Callback
 from django_hookflow.exceptions import StepFailed
@@ -122,11 +123,13 @@ class Hookflow:
         run_id: Union[str, None] = None,
         delay: Delay = None,
         not_before: Union[datetime, None] = None,
+        tags: Given = None,
     ) -> WorkflowRun:
         """``workflow.trigger(...)``; returns the run, of which nothing is executed yet."""
         self._check(workflow, "trigger")
         refuse_in_loop("trigger")
-        name = workflow.trigger(data, run_id=run_id, delay=delay, not_before=not_before)
+        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
+        name = workflow.trigger(data, **more)
         return _run(name)
 
     async def atrigger(
@@ -137,10 +140,12 @@ class Hookflow:
         run_id: Union[str, None] = None,
         delay: Delay = None,
         not_before: Union[datetime, None] = None,
+        tags: Given = None,
     ) -> WorkflowRun:
         """:meth:`trigger` for async tests."""
         self._check(workflow, "atrigger")
-        name = await workflow.atrigger(data, run_id=run_id, delay=delay, not_before=not_before)
+        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
+        name = await workflow.atrigger(data, **more)
         return await sync_to_async(_run)(name)
 
     def run(
@@ -151,6 +156,7 @@ class Hookflow:
         run_id: Union[str, None] = None,
         delay: Delay = None,
         not_before: Union[datetime, None] = None,
+        tags: Given = None,
     ) -> WorkflowRun:
         """Start a run and drive it to its end, skipping time; a failed one is returned as well.
 
@@ -158,7 +164,7 @@ class Hookflow:
         not end within ``max_deliveries``.
         """
         self._check(workflow, "run")
-        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before}
+        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
         return self._sync("run", lambda: self._whole(workflow, data, **more))
 
     async def arun(
@@ -169,10 +175,12 @@ class Hookflow:
         run_id: Union[str, None] = None,
         delay: Delay = None,
         not_before: Union[datetime, None] = None,
+        tags: Given = None,
     ) -> WorkflowRun:
         """:meth:`run` for async tests."""
         self._check(workflow, "arun")
-        return await self._whole(workflow, data, run_id=run_id, delay=delay, not_before=not_before)
+        more: Any = {"run_id": run_id, "delay": delay, "not_before": not_before, "tags": tags}
+        return await self._whole(workflow, data, **more)
 
     # --- from outside
 

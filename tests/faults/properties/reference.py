@@ -219,4 +219,6 @@ def finish(
         return FENCED, row
     if row.status == "paused":
         return leave_paused(row)
+    if row.status == "cancelling" and status != "cancelled":
+        return "cancelling", row  # its compensations come first
     return "finished", replace(row, **ENDED, status=status, result=result, uncaught=uncaught)

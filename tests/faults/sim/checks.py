@@ -6,11 +6,15 @@ from typing import Any
 from uuid import UUID
 
 from django_hookflow.core.entries import ACTIVE, TERMINAL, Kind, RunStatus
+from django_hookflow.core.transitions import EVENT, wait_for
 from django_hookflow.journals.memory_rows import MemoryRun, MemoryStep
 from tests.faults.sim.ledger import Violation
 
 #: The transitions that may ask for a new wake-up, each for one.
-WAKING = {"suspend", "signal", "event", "rearm", "nudge", "retry", "cancel"}
+WAKING = {"suspend", "signal", "event", "rearm", "nudge", "retry", "cancel", "resume"}
+
+#: What is written down outside when it is done.
+WORKS = {Kind.RUN, Kind.CALL, Kind.UNDO, Kind.ON_FAILURE}
 
 Seen = tuple[MemoryRun, dict[tuple[str, int], MemoryStep]]
 
@@ -39,14 +43,41 @@ class Watch:
             if before is not None and row is before[0] and rows == before[1]:
                 continue  # the commit was another run's: what held of this one still does
             check_row(row, rows)
+            if row.due_at is None and row.waits:
+                self._check_waits(row)
             if before is not None:
                 check_move(before, (row, rows), name)
+                if name == "receive":
+                    self._check_timeouts(before, row, rows)
             self._seen[run] = (row, rows)
+
+
+    def _check_waits(self, row: MemoryRun) -> None:
+        """What waits without end waits for nothing that is there, but for what the sweeper sees."""
+        there = {
+            wait_for(EVENT, mail.name)
+            for mail in self._store.mail(row.id)
+            if mail.consumed_by is None and mail.seen
+        }
+        if lost := there.intersection(row.waits):
+            raise Violation(f"run {row.run_id} waits for ever for {lost}, which have come")
+
+    def _check_timeouts(
+        self, before: Seen, row: MemoryRun, rows: dict[tuple[str, int], MemoryStep]
+    ) -> None:
+        """Nobody is told that nothing came while something is there."""
+        unread = {mail.name for mail in self._store.mail(row.id) if mail.consumed_by is None}
+        for key, step in rows.items():
+            old = before[1].get(key)
+            ended = step.entry.is_failed and (old is None or not old.entry.is_outcome)
+            if step.entry.kind is Kind.EVENT and ended and step.entry.event in unread:
+                raise Violation(f"{key} of run {row.run_id} timed out beside its event")
 
 
 def check_row(row: MemoryRun, rows: dict[tuple[str, int], MemoryStep]) -> None:
     """What holds at any instant."""
-    if row.status in ACTIVE and row.due_at is None:
+    listens = row.status is RunStatus.SUSPENDED and bool(row.waits)
+    if row.status in ACTIVE and row.due_at is None and not listens:
         raise Violation(f"I11: run {row.run_id} is {row.status} and nothing guards it")
     outcomes = sorted(
         (step for step in rows.values() if step.entry.is_outcome),
@@ -87,8 +118,12 @@ def check_move(before: Seen, after: Seen, name: str) -> None:
     for counter in ("epoch", "wake_n", "signals", "seq"):
         if getattr(new, counter) < getattr(old, counter):
             raise Violation(f"I7: {counter} of run {old.run_id} went back in {name}")
+    if name == "retry" and new != old and any(s.entry.kind is Kind.UNDO for s in new_rows.values()):
+        raise Violation(f"run {old.run_id} was undone and is opened again")
     asked = new.wake_n - old.wake_n
-    if asked > (1 if name in WAKING else 0):
+    # The end of a child wakes its parent.
+    may_ask = name in WAKING or (name == "finish" and new.status not in TERMINAL)
+    if asked > int(may_ask):
         raise Violation(f"I15: {name} asked {asked} wake-ups for run {old.run_id}")
 
 
@@ -104,7 +139,7 @@ def check_effects(world: Any, row: MemoryRun, run: UUID) -> None:
         if entry.kind is Kind.ATOMIC:
             if not step.superseded and atomic[entry.key] != int(done):
                 raise Violation(f"I4: {entry.key} is {entry.status}, effects: {atomic[entry.key]}")
-        elif entry.kind in {Kind.RUN, Kind.CALL} and done and not worked[entry.key]:
+        elif entry.kind in WORKS and done and not worked[entry.key]:
             raise Violation(f"I5: {entry.key} is completed and never worked")
     for (key, idempotency_key, attempt), times in written.items():
         keys.setdefault((key, attempt), set()).add(idempotency_key)

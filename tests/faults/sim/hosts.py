@@ -10,7 +10,7 @@ import httpx
 from django_hookflow.core.codec import JSONCodec
 from django_hookflow.core.messages import Wake
 from django_hookflow.core.retry import RetryPolicy
-from django_hookflow.core.transitions import Beat, JournalUnavailable
+from django_hookflow.core.transitions import Beat, Cancel, Finish, Invoke, JournalUnavailable
 from django_hookflow.engine.driver import Answer, Driver, Limits
 from django_hookflow.engine.leases import Lease
 from django_hookflow.engine.place import current_step
@@ -63,6 +63,8 @@ class HostJournal:
             self._host.check_alive()
             if self._host.world.database_away:
                 raise JournalUnavailable("away")
+            if args and isinstance(args[0], Invoke):
+                args = (self._host.world.with_child(args[0]), *args[1:])
             self._host.touched = _runs_of(args) or self._host.world.all_runs()
             return found(*args, **more)
 
@@ -78,6 +80,12 @@ def _runs_of(args: tuple[Any, ...]) -> tuple[UUID, ...]:
         return tuple(first)
     if isinstance(first, Beat):
         return tuple(first.held)
+    if isinstance(first, Cancel):
+        return ()  # its parent is told
+    if isinstance(first, Finish) and first.parent is not None:
+        return (first.fence.id, first.parent)
+    if isinstance(first, Invoke):
+        return (first.fence.id, first.child.id)
     transition = getattr(first, "fence", first)
     return (transition.id,) if isinstance(getattr(transition, "id", None), UUID) else ()
 
@@ -157,7 +165,11 @@ class Host:
         if point == "atomic:after":
             self.world.store.committed()
         if point.endswith(":after"):
-            self.world.watch.look(self.touched, point)
+            try:
+                self.world.watch.look(self.touched, point)
+            except ledger.Violation as broken:
+                self.world.violated(broken)  # the engine takes it for a defect of its own
+                raise
         self.world.tell(self.name, point)
         if self.world.strikes(point):
             self.die()

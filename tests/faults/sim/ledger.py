@@ -29,6 +29,8 @@ class Line:
     attempt: int
     idempotency_key: str
     atomic: bool = False
+    #: What a compensation was given.
+    given: Any = None
 
 
 @dataclass

@@ -2,7 +2,9 @@
 
 A :class:`Step` fails its first ``fails`` attempts. One that uses up its attempts is caught by
 the body (``catch``) or ends the run; the latter succeeds once the world is ``healed``, which is
-what somebody does before they retry a failed run.
+what somebody does before they retry a failed run. A :class:`Child` is a program of its own.
+
+Longer than other modules because what an op is stands beside what it does and comes to.
 """
 
 import asyncio
@@ -10,13 +12,15 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any, Union
 
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.engine.place import current_step
-from django_hookflow.exceptions import StepFailed
+from django_hookflow.exceptions import EventTimeout, StepFailed
 from tests.faults.sim.ledger import Ledger, Violation
+from tests.faults.sim.undos import on_failure, undo, undo_async
 
 API = "http://api.example"
 
@@ -30,6 +34,8 @@ class Step:
     attempts: int = 3
     delay: float = 1.0
     catch: bool = True
+    #: ``None``, or how many attempts of its compensation fail.
+    undo: int | None = None
 
     @property
     def gives_up(self) -> bool:
@@ -65,15 +71,49 @@ class Hiccup:
     id: str
 
 
-Op = Union[Step, Sleep, Loop, Gather, Race, Hiccup]
+@dataclass(frozen=True)
+class WaitEvent:
+    """Its timeout is caught. Without one, somebody has to send enough."""
+
+    id: str
+    name: str
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Child:
+    id: str
+    program: "Program"
+    catch: bool = True
+    undo: int | None = None
+
+
+@dataclass(frozen=True)
+class Children:
+    """A map over a workflow, whose runs do not fail."""
+
+    id: str
+    program: "Program"
+    count: int
+    concurrency: int
+    catch: bool = True
+
+
+Op = Union[Step, Sleep, Loop, Gather, Race, Hiccup, WaitEvent, Child, Children]
 
 
 @dataclass(frozen=True)
 class Program:
-    """``is_async`` is the workflow's colour; a ``def`` body has no branches."""
+    """``is_async`` is the workflow's colour; a ``def`` body has no branches.
+
+    ``on_failure`` is how many of its attempts fail, ``None`` without one; ``timeout`` is the
+    workflow's, in seconds.
+    """
 
     ops: tuple[Op, ...]
     is_async: bool = True
+    on_failure: int | None = None
+    timeout: float | None = None
 
 
 class Unhealed(Exception):
@@ -84,18 +124,53 @@ class Unhealed(Exception):
 
 
 class Bodies:
-    """The workflow functions of a program, with the steps they run."""
+    """The workflow functions of a program, with the steps they run.
 
-    def __init__(self, program: Program, ledger: Ledger, effects: Any) -> None:
+    It is also the workflow as the driver and a parent see it; ``children`` are those it invokes.
+    """
+
+    version = ""
+    retry = None
+    result_hint = Any
+
+    def __init__(
+        self,
+        program: Program,
+        ledger: Ledger,
+        effects: Any,
+        workflow_id: str,
+        parent: Union["Bodies", None] = None,
+    ) -> None:
         self.program = program
         self.ledger = ledger
         self.effects = effects
-        self.healed = False
+        self.workflow_id = workflow_id
+        self.root: Bodies = self if parent is None else parent.root
+        self.is_healed = False
+        self.is_async = program.is_async
+        self.timeout = None if program.timeout is None else timedelta(seconds=program.timeout)
+        self.on_failure = None if program.on_failure is None else on_failure(program.on_failure)
+        self.children = {
+            op.id: Bodies(op.program, ledger, effects, f"{workflow_id}/{op.id}", self)
+            for op in all_ops(program.ops)
+            if isinstance(op, (Child, Children))
+        }
         self._hiccups: set[str] = set()
 
     @property
     def fn(self) -> Any:
         return self._async_body if self.program.is_async else self._def_body
+
+    @property
+    def healed(self) -> bool:
+        """Whether what ended the run the first time is mended, of its children too."""
+        return self.root.is_healed
+
+    def everything(self) -> Iterator["Bodies"]:
+        """It and all that it may invoke, and they."""
+        yield self
+        for child in self.children.values():
+            yield from child.everything()
 
     async def _async_body(self, ctx: Any) -> Any:
         return await self._ops(ctx, self.program.ops)
@@ -121,6 +196,11 @@ class Bodies:
             return await ctx.step.sleep(op.id, op.seconds)
         if isinstance(op, Loop):
             return [await self._ops(ctx, op.body) for _ in range(op.times)]
+        if isinstance(op, (WaitEvent, Child, Children)):
+            try:
+                return await self._elsewhere(ctx, op)
+            except (EventTimeout, StepFailed) as error:
+                return self._passed(op, error)
         branches = [asyncio.ensure_future(self._ops(ctx, ops)) for ops in op.branches]
         if isinstance(op, Gather):
             return list(await asyncio.gather(*branches))
@@ -147,11 +227,32 @@ class Bodies:
                 return self._caught(op, error)
         if isinstance(op, Sleep):
             return ctx.step.sleep(op.id, op.seconds)
+        if isinstance(op, (WaitEvent, Child, Children)):
+            try:
+                return self._elsewhere(ctx, op)
+            except (EventTimeout, StepFailed) as error:
+                return self._passed(op, error)
         assert isinstance(op, Loop), "a def body has no branches"
         return [self._def_ops(ctx, op.body) for _ in range(op.times)]
 
+    def _elsewhere(self, ctx: Any, op: Union[WaitEvent, Child, Children]) -> Any:
+        """Ask for what others have to do."""
+        if isinstance(op, WaitEvent):
+            return ctx.step.wait_for_event(op.id, op.name, op.timeout)
+        workflow = self.children[op.id]
+        if isinstance(op, Children):
+            return ctx.step.map(op.id, workflow, range(op.count), concurrency=op.concurrency)
+        return _undone(ctx.step, op).invoke(op.id, workflow)
+
+    def _passed(self, op: Union[WaitEvent, Child, Children], error: Exception) -> Any:
+        if isinstance(op, WaitEvent):
+            return f"{op.id} timed out"
+        if not op.catch:
+            raise error
+        return f"caught {op.id}"
+
     def _request(self, ctx: Any, op: Step) -> Any:
-        step = ctx.step.options(retry=_policy(op.attempts, op.delay))
+        step = _undone(ctx.step.options(retry=_policy(op.attempts, op.delay)), op)
         if op.how == "call":
             return step.call(op.id, f"{API}/{op.fails}/{op.id}", method="POST")
         if op.how == "atomic":
@@ -182,6 +283,23 @@ class Bodies:
         if info.attempt <= op.fails and not (self.healed and op.gives_up and not op.catch):
             raise Unhealed(op.id)
         return [info.step_id, info.occurrence]
+
+
+def _undone(step: Any, op: Union[Step, Child]) -> Any:
+    if op.undo is None:
+        return step
+    return step.options(compensate=(undo if len(op.id) % 2 else undo_async, op.undo))
+
+
+def all_ops(ops: tuple[Op, ...]) -> Iterator[Op]:
+    """Those in branches and loops too, but not what children do."""
+    for op in ops:
+        yield op
+        if isinstance(op, Loop):
+            yield from all_ops(op.body)
+        elif isinstance(op, (Gather, Race)):
+            for branch in op.branches:
+                yield from all_ops(branch)
 
 
 @cache
@@ -217,8 +335,21 @@ def _expect(op: Op, seen: Counter[str], healed: bool) -> Any:
         return None
     if isinstance(op, Loop):
         return [_expected(op.body, seen, healed) for _ in range(op.times)]
-    if isinstance(op, Race):
+    if isinstance(op, (Race, WaitEvent)):
         return ...
+    if isinstance(op, Children):
+        return [expected(op.program, healed=healed)] * op.count
+    if isinstance(op, Child):
+        try:
+            expected(op.program, healed=False)
+        except Fatal:
+            if not healed:
+                if op.catch:
+                    return f"caught {op.id}"
+                raise Fatal(op.id) from None
+            if op.catch:
+                return ...  # it may have failed before the world was healed
+        return expected(op.program, healed=healed)
     # Every branch is looked at: the one that fails may be any.
     return [_expected(branch, seen, healed) for branch in op.branches]
 
@@ -244,6 +375,12 @@ def patience(ops: tuple[Op, ...]) -> float:
             total += op.times * patience(op.body)
         elif isinstance(op, (Gather, Race)):
             total += sum(patience(branch) for branch in op.branches)
+        elif isinstance(op, WaitEvent):
+            total += op.timeout or 0
+        elif isinstance(op, Child):
+            total += patience(op.program.ops)
+        elif isinstance(op, Children):
+            total += op.count * patience(op.program.ops)
     return total
 
 

@@ -4,6 +4,7 @@ A store gives each process a journal of its own over the same rows, and the chec
 the rows. Effects of ``atomic`` steps belong to it, because they are part of its transactions.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -12,15 +13,17 @@ from uuid import UUID
 
 from django.db import connections
 
+from django_hookflow.core.entries import TERMINAL
+from django_hookflow.core.transitions import EVENT
 from django_hookflow.engine.place import StepInfo
 from django_hookflow.journals.base import Journal
 from django_hookflow.journals.memory import MemoryJournal
-from django_hookflow.journals.memory_rows import MemoryRun, MemoryStep
+from django_hookflow.journals.memory_rows import MemoryEvent, MemoryRun, MemoryStep
 from django_hookflow.journals.orm import OrmJournal
 from django_hookflow.journals.orm_rows import events, read_entries, runs, steps
 from tests.app.models import Effect
 from tests.faults.sim.ledger import host
-from tests.journals.bench import OrmBench
+from tests.journals.bench import Mail, MemoryBench, OrmBench
 
 Crash = Callable[[str], None]
 
@@ -40,6 +43,12 @@ class Store(Protocol):
     def steps(self, run: UUID) -> list[MemoryStep]:
         """All rows, superseded ones too."""
 
+    def mail(self, run: UUID) -> list[Mail]:
+        """Its events, consumed ones too, in the order of arrival."""
+
+    def slip(self, run: UUID, name: str, payload: str) -> bool:
+        """Leave an event as a sender does that dies before its signal; not in a run that is over."""
+
     def alter(self, run: UUID, **facts: Any) -> None: ...
 
     def write(self, info: StepInfo) -> None:
@@ -58,6 +67,8 @@ class MemoryStore:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._first = self.make(no_crash_point)
+        self._look = MemoryBench()
+        self._look.journal = self._first
         self._drafted: list[tuple[str, str]] = []
         self._effects: list[tuple[str, str]] = []
 
@@ -80,6 +91,17 @@ class MemoryStore:
 
     def steps(self, run: UUID) -> list[MemoryStep]:
         return list(self._first._stored.steps.get(run, {}).values())
+
+    def mail(self, run: UUID) -> list[Mail]:
+        return MemoryBench.mail(self._look, run)
+
+    def slip(self, run: UUID, name: str, payload: str) -> bool:
+        stored, row = self._first._stored, self.row(run)
+        if row is None or row.status in TERMINAL:
+            return False
+        number = max(stored.events, default=0) + 1
+        stored.events[number] = MemoryEvent(number=number, run=run, name=name, payload=payload)
+        return True
 
     def alter(self, run: UUID, **facts: Any) -> None:
         self._first.alter(run, **facts)
@@ -129,6 +151,17 @@ class OrmStore:
             MemoryStep(entry=entry, epoch=epoch, superseded=superseded)
             for entry, (epoch, superseded) in zip(read_entries(rows), facts, strict=True)
         ]
+
+    def mail(self, run: UUID) -> list[Mail]:
+        return self._bench.mail(run)
+
+    def slip(self, run: UUID, name: str, payload: str) -> bool:
+        row = self.row(run)
+        if row is None or row.status in TERMINAL:
+            return False
+        mail = {"workflow_run_id": run, "name": name, "source": EVENT, "seen": False}
+        events(self._alias).create(**mail, payload=json.loads(payload), created_at=self._now())
+        return True
 
     def alter(self, run: UUID, **facts: Any) -> None:
         self._bench.alter(run, **facts)

@@ -4,17 +4,21 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Union
 from uuid import UUID
 
 from django_hookflow.core.codec import JSONCodec
-from django_hookflow.core.entries import TERMINAL, RunStatus
+from django_hookflow.core.entries import TERMINAL, WINDING_UP, Kind, RunStatus
 from django_hookflow.core.messages import Wake
 from django_hookflow.core.transitions import (
     Cancel,
+    Invoke,
     JournalUnavailable,
+    Over,
+    Pause,
+    Resume,
     Retry,
     SendEvent,
     Trigger,
@@ -37,7 +41,14 @@ from tests.faults.sim.programs import (
     patience,
     random_program,
 )
+from tests.faults.sim.promises import (
+    check_children,
+    check_mail,
+    check_winding_up,
+    is_out_of_time,
+)
 from tests.faults.sim.stores import MemoryStore, Store
+from tests.faults.sim.vocabulary import awaited, enriched
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 #: Virtual seconds after the last fault in which every run must come to its end, but for its sleeps.
@@ -48,30 +59,22 @@ MOST_EVENTS = 30_000
 
 
 @dataclass
-class Workflow:
-    """A program as the driver sees it."""
-
-    fn: Any
-    is_async: bool
-    retry: Any = None
-    result_hint: Any = Any
-    on_failure: Any = None
-    timeout: Any = None
-
-
-@dataclass
 class SimRun:
     """One run of a seed, and what the world knows about it from outside."""
 
     id: UUID
     bodies: Bodies
+    run_id: str = ""
+    parent: Union["SimRun", None] = None
     accepted: bool = False
     cancelled: bool = False
+    #: Somebody cancelled it and did not want it undone.
+    dropped: bool = False
     retried: bool = False
 
     @property
     def name(self) -> str:
-        return str(self.id)
+        return self.run_id or str(self.id)
 
 
 @dataclass
@@ -79,8 +82,10 @@ class World:
     """Everything of one seed.
 
     ``make_store`` makes the rows, ``host_count`` is how many processes run. Without ``noise``
-    people do only what ``script`` says, at virtual seconds: "event", "cancel", or "retry" once
-    the run has failed.
+    people do only what ``script`` says, at virtual seconds: "event" (one is stored twice),
+    "unseen" (one that was left without its signal), "cancel", "drop" (a cancel that undoes
+    nothing), "pause", "resume", or "retry" once the run has failed. What people do about what
+    the runs of ``others`` ask them for is by a chance of its own.
     """
 
     seed: int
@@ -96,6 +101,7 @@ class World:
     giving_up: float = 0.3
     sweep_every: float = SWEEP_EVERY
     script: tuple[tuple[float, str], ...] = ()
+    others: random.Random | None = None
     loop: VirtualLoop = field(default_factory=VirtualLoop)
     ledger: Ledger = field(default_factory=Ledger)
     log: list[tuple[float, str, str]] = field(default_factory=list)
@@ -109,10 +115,12 @@ class World:
         self.broker = Broker(self)
         self.watch = Watch(self.store)
         self.http = http_client(self.ledger)
-        self.workflows: dict[str, Workflow] = {}
+        self.workflows: dict[str, Bodies] = {}
         self.hosts: list[Host] = []
         self.runs: list[SimRun] = []
+        self._known: dict[UUID, SimRun] = {}
         self._ids: tuple[UUID, ...] = ()
+        self._posted = 0
         self.started = 0
         self.passed: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -131,6 +139,27 @@ class World:
     def all_runs(self) -> tuple[UUID, ...]:
         """What a transition that names no run may touch."""
         return self._ids
+
+    def id_of(self, run_id: str) -> UUID:
+        """The database's id of a run; of two of one name the one that is there."""
+        ids = [run.id for run in self.runs if run.name == run_id]
+        return next((id for id in ids if self.store.row(id) is not None), ids[-1])
+
+    def with_child(self, transition: Invoke) -> Invoke:
+        """The child under an id that is the same in every process, and known to the checks."""
+        start = transition.child
+        id = UUID(int=random.Random(f"{start.run_id} {len(self.runs)}").getrandbits(128), version=4)
+        parent, bodies = self._known[transition.fence.id], self.workflows[start.workflow_id]
+        child = SimRun(id, bodies, run_id=start.run_id, parent=parent, accepted=True)
+        self._add(child)
+        if self.others is not None:
+            self.spawn(self._spoiler(child, self.others))
+        return replace(transition, child=replace(start, id=id, seed=id.int >> 70))
+
+    def _add(self, run: SimRun) -> None:
+        self.runs.append(run)
+        self._known[run.id] = run
+        self._ids += (run.id,)
 
     def lag(self) -> float:
         return float(self.rng.random() ** 6 * self.lagging)
@@ -152,6 +181,10 @@ class World:
         """The same for the same seed, on every machine."""
         return hashlib.sha256(repr(self.log).encode()).hexdigest()
 
+    def violated(self, error: BaseException) -> None:
+        """The first promise that was broken is what the seed ends with."""
+        self._broken = self._broken or error
+
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> None:
         task = self.loop.create_task(coro)
         self._tasks.add(task)
@@ -161,7 +194,7 @@ class World:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, ledger.Died):
-            self._broken = self._broken or error
+            self.violated(error)
 
     # --- processes
 
@@ -248,17 +281,65 @@ class World:
         for at, what in self.script:
             await self.loop.pause(max(0.0, at - self.loop.time()))
             if what == "event":
-                await self._insist("send_event", SendEvent(id=run.id, name="x", payload="1"))
-            elif what == "cancel":
-                run.cancelled = True
-                await self._insist("cancel", Cancel(id=run.id))
+                await self._send(run, "x", f"{at}")
+            elif what == "unseen":
+                assert self.store.slip(run.id, "x", f"{at}")
+            elif what in {"cancel", "drop"}:
+                await self._cancel(run, compensate=what == "cancel")
+            elif what == "pause":
+                await self._insist("pause", Pause(id=run.id))
+            elif what == "resume":
+                await self._insist("resume", Resume(id=run.id))
             else:
                 while (row := self.store.row(run.id)) is None or row.status not in TERMINAL:
                     await self.loop.pause(60)
                 await self._retry(run)
 
+    # --- and those who are asked for something
+
+    async def _send(self, run: SimRun, name: str, payload: str) -> None:
+        """Until it is known to be there; the sender tells that it is the same one."""
+        event = SendEvent(id=run.id, name=name, payload=payload, dedup_id=payload)
+        while not self._is_over(run) and not await self._apply("send_event", event):
+            await self.loop.pause(5)
+
+    async def _cancel(self, run: SimRun, *, compensate: bool) -> None:
+        run.cancelled = True
+        run.dropped = run.dropped or not compensate
+        await self._insist("cancel", Cancel(id=run.id, compensate=compensate))
+
+    def _is_over(self, run: SimRun) -> bool:
+        row = self.store.row(run.id)
+        return row is not None and row.status in TERMINAL
+
+    async def _mailing(self, run: SimRun, name: str, at_least: int, rng: random.Random) -> None:
+        """Send so many events and some more, at any time, some of them twice."""
+        for _ in range(at_least + rng.randint(0, 2)):
+            await self.loop.pause(rng.choice((0, 0.1, 3, 20, 300)) * rng.random())
+            while self.store.row(run.id) is None:
+                await self.loop.pause(5)
+                if not run.accepted and not self.faulty:
+                    return
+            self._posted += 1
+            payload = str(self._posted)
+            if rng.random() < 0.15:
+                self.store.slip(run.id, name, payload)
+                continue
+            for _ in range(rng.choice((1, 1, 2))):
+                await self._send(run, name, payload)
+
+    async def _spoiler(self, run: SimRun, rng: random.Random) -> None:
+        """Somebody who may cancel it at any time."""
+        if rng.random() < (0.35 if run.parent is None else 0.15):
+            await self.loop.pause(rng.choice((2, 20, 60, 600)) * rng.random())
+            if self.store.row(run.id) is not None and not self._is_over(run):
+                await self._cancel(run, compensate=rng.random() < 0.75)
+
     async def _retry(self, run: SimRun) -> None:
-        run.bodies.healed = run.retried = True
+        if any(step.entry.kind is Kind.UNDO for step in self.store.steps(run.id)):
+            await self._insist("retry", Retry(id=run.id))  # in vain
+            return
+        run.bodies.is_healed = run.retried = True
         self.faults.note("retry")
         await self._insist("retry", Retry(id=run.id))
 
@@ -271,14 +352,23 @@ class World:
         host = self.any_host()
         ledger.host.set(host)
         try:
-            await SimHops(host, host.journal).own(getattr(host.journal, name), transition)
+            method = getattr(host.journal, name)
+            answer = await SimHops(host, host.journal).own(method, transition)
             await host.publish([transition.id])
+            if name == "send_event" and isinstance(answer, Over):
+                return answer.status is not None
+            if self._known[transition.id].parent is not None and name == "cancel":
+                parent = self._known[transition.id].parent
+                assert parent is not None
+                await host.publish([parent.id])
         except ledger.Died:
             row = self.store.row(transition.id)
             if row is None:
                 return False
             if name == "cancel":
-                return row.status is RunStatus.CANCELLED
+                return row.status in {RunStatus.CANCELLED, RunStatus.CANCELLING}
+            if name in {"pause", "resume"}:
+                return (row.status is RunStatus.PAUSED) is (name == "pause")
             return name == "retry" and row.status is not RunStatus.FAILED
         except JournalUnavailable:
             return False
@@ -365,13 +455,16 @@ class World:
     async def _live(self) -> None:
         for program in self.programs:
             id = UUID(int=self.rng.getrandbits(128), version=4)
-            run = SimRun(id, Bodies(program, self.ledger, self.store))
-            self.workflows[run.name] = Workflow(run.bodies.fn, program.is_async)
-            self.runs.append(run)
-            self._ids += (id,)
+            run = SimRun(id, Bodies(program, self.ledger, self.store, str(id)))
+            self.workflows.update((each.workflow_id, each) for each in run.bodies.everything())
+            self._add(run)
             self.spawn(self._trigger(run))
             self.spawn(self._person(run))
             self.spawn(self._scripted(run))
+            if self.others is not None:
+                self.spawn(self._spoiler(run, self.others))
+                for name, count in awaited(program.ops).items():
+                    self.spawn(self._mailing(run, name, count, self.others))
         self._plan()
         self.spawn(self._sweeper())
         sleeps = 2 * sum(patience(program.ops) for program in self.programs)
@@ -402,25 +495,60 @@ class World:
 
     def _people(self) -> bool:
         names = {"World._person", "World._scripted", "World._trigger"}
+        names |= {"World._mailing", "World._spoiler"}
         return any(getattr(t.get_coro(), "__qualname__", "") in names for t in self._tasks)
 
     async def _check(self, run: SimRun) -> None:
+        if run.parent is not None and self.store.row(run.id) is None:
+            return  # its Invoke never committed
         if not run.accepted:
             if self.store.row(run.id) is not None or self.ledger.of(run.name):
                 raise Violation(f"I2: run {run.name} was not accepted, and is there")
             return
         row = check_end(self.store.row(run.id), run.name)
         check_effects(self, row, run.id)
+        check_mail(self, row)
+        check_children(self, row)
+        check_winding_up(self, run, row)
         if row.status is RunStatus.CANCELLED:
-            if not run.cancelled:
+            if not run.cancelled and not self._was_left(run):
                 raise Violation(f"run {run.name} was cancelled by nobody")
             return
-        self._check_result(run, row)
+        if is_out_of_time(row):
+            if run.bodies.timeout is None:
+                raise Violation(f"run {run.name} has no timeout: {row.error}")
+            return  # where it stood is a matter of time
+        if not self._was_cut(run):
+            self._check_result(run, row)
         await self._check_replay(run, row)
 
+    def _was_left(self, run: SimRun) -> bool:
+        """Whether its parent went away: it ended or was being cancelled, or was once."""
+        parent = None if run.parent is None else self.store.row(run.parent.id)
+        return parent is not None and parent.status in TERMINAL
+
+    def _was_cut(self, run: SimRun) -> bool:
+        """Whether a run below it was cancelled, which is a failure as any other."""
+        below = [self.store.row(each.id) for each in self.runs if each.parent is run]
+        return any(row is not None and row.status is RunStatus.CANCELLED for row in below) or any(
+            self._was_cut(each) for each in self.runs if each.parent is run
+        )
+
     def _check_result(self, run: SimRun, row: Any) -> None:
+        top = run
+        while top.parent is not None:
+            top = top.parent
         try:
-            want = expected(run.bodies.program, healed=run.retried)
+            self._compare(run, row, healed=top.retried)
+        except Violation:
+            if not top.retried or top is run:
+                raise
+            # It ended before the world was healed.
+            self._compare(run, row, healed=False)
+
+    def _compare(self, run: SimRun, row: Any, *, healed: bool) -> None:
+        try:
+            want = expected(run.bodies.program, healed=healed)
         except Fatal as fatal:
             step = row.error and row.error.step
             if row.status is not RunStatus.FAILED or step != str(fatal):
@@ -440,6 +568,9 @@ class World:
         ledger.host.set(host)
         self.ledger.sealed = True
         due = {"due_at": self.now(), "lease_until": None, "result": None, "error": None}
+        due["deadline"] = None  # it may be over by now
+        if any(step.entry.kind in WINDING_UP for step in self.store.steps(run.id)):
+            del due["error"]  # what follows a failure is replayed without the body
         self.store.alter(run.id, status=RunStatus.SUSPENDED, finished_at=None, **due)
         self.watch.forget(run.id)
         await host.driver.deliver(run.id, row.wake_n)
@@ -451,9 +582,13 @@ class World:
 
 
 def world_of(seed: int, make_store: Callable[..., Store] = MemoryStore) -> World:
-    """The world of a seed: programs, processes, faults, all by chance."""
+    """The world of a seed: programs, processes, faults, all by chance.
+
+    In every other one runs wait for people and for other runs, and are undone: that is drawn
+    from a chance of its own, so that what a seed was before there was such a thing, it still is.
+    """
     rng = random.Random(seed)
-    return World(
+    world = World(
         seed=seed,
         rng=rng,
         faults=random_faults(rng),
@@ -464,3 +599,8 @@ def world_of(seed: int, make_store: Callable[..., Store] = MemoryStore) -> World
         delivery_seconds=rng.choice((0.0, 5.0, 20.0, 20.0)),
         lagging=rng.choice((0.01, 0.3, 3.0)),
     )
+    others = random.Random(f"vocabulary {seed}")
+    if others.random() >= 0.5:
+        world.programs = [enriched(program, others) for program in world.programs]
+        world.others = others
+    return world
