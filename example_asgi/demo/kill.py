@@ -105,6 +105,7 @@ def _in_the_worst_moment(runs: list[RunNow]) -> RunNow | None:
 
 
 def _is_charging(run: RunNow) -> bool:
-    return len(run.recorded) >= 2 and any(
+    bodies = sum(step.kind not in WAITS for step in run.recorded)
+    return bodies >= 2 and any(
         step.name == "charge" and step.state == "executing" for step in run.steps
     )

@@ -45,7 +45,7 @@ def place(request):
 def _link(run):
     """The link that a run has mailed and waits for, if it does."""
     steps = {step.step_id: step for step in run.steps.all()}
-    waits = "approve" in steps and steps["approve"].status == "pending"
+    waits = {"ask", "approve"} <= steps.keys() and steps["approve"].status == "pending"
     return steps["ask"].result if waits and run.finished_at is None else None
 
 
