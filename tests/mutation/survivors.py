@@ -53,7 +53,6 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "core/retry:RetryPolicy.delay: 1000: plus 1",
         "core/scalars:is_plain_text: value.isascii() or _SPLIT_PAIR.search(value) is None: without operand 1",
         "core/showing:has_surrogate: not text.isascii() and any(('\\ud800' <= character <= '\\udfff' for character in text)): without operand 1",
-        "journals/memory_outside:signal: EVENT + event.name == transition.wait and (not event.seen): without operand 2",
         "journals/memory_outside:back_off: 10: plus 1",
     ),
     "The condition that was dropped is implied by another one, or by what can be stored at all.": (
@@ -95,7 +94,6 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "journals/memory_rows:MemoryEvent: False: becomes True",
     ),
     "How much of a bad value an error message shows.": (
-        "core/requests:check_step_id: 40: plus 1",
         "core/showing:: 80: plus 1",
     ),
     "The signal that follows in the same transaction marks the event as seen.": (
