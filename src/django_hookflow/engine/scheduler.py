@@ -498,7 +498,12 @@ class Scheduler:
         if blocked:
             self._state.forget()
         waits = [] if blocked else self._outstanding.live_waits()
-        fresh = [wait for wait in waits if not wait.recorded]
+        # A child's row is written with the child: else the next delivery took it for started.
+        fresh = [
+            wait
+            for wait in waits
+            if not wait.recorded and not isinstance(wait.plan.work, Child)
+        ]
         hops = self.executor.hops
         transition = Suspend(
             fence=self.executor.fence,
