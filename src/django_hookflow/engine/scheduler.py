@@ -224,6 +224,7 @@ class Scheduler:
                 self._hear(end.committed)
                 self._tell.recorded(end)
             elif isinstance(end, Failed):
+                self.replay.note(end.committed.entry)
                 self._hear(end.committed)
                 self._outstanding.ready.append(end.job)
                 self._tell.will_retry(end)
@@ -334,6 +335,7 @@ class Scheduler:
                 taken = True
                 continue
             wait.recorded = True
+            self.replay.note(answer.entry)
             if answer.entry.child is not None:
                 started.append(answer.entry.child)
         if started:
