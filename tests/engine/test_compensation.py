@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from datetime import timedelta
 from enum import Enum
+from typing import Any
 
 import pytest
 
@@ -450,3 +451,34 @@ def test_an_atomic_step_that_was_rolled_back_is_not_undone(world):
 
     assert world.run(body).status == "failed"
     assert done == ["a"]
+
+
+@pytest.mark.usual_mode
+def test_a_cancel_after_on_failure_lets_the_compensations_go_on(world):
+    def cancels(result):
+        done.append("undo b")
+        world.cancel(world.id)
+
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        await ctx.step.options(compensate=undo_and_cancel).run("b", act, "b")
+        raise ValueError("no")
+
+    async def scenario():
+        world.id = world.trigger(body, {"order": 1}, on_failure=told)
+        cancelling.append(cancels)
+        await world.rest()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        cancelling.clear()
+    assert (world.row(world.id).status, world.row(world.id).blocked) == ("cancelled", "")
+    assert done == ["a", "b", "told ValueError 1", "undo b", "undo a a-1"]
+
+
+cancelling: list[Any] = []
+
+
+def undo_and_cancel(result):
+    cancelling[0](result)
