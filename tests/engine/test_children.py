@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from django_hookflow.engine.scheduler import StopSign
 from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed
 
 
@@ -200,6 +201,37 @@ def test_a_retry_of_the_parent_invokes_another_child(world):
 
     assert world.row(asyncio.run(scenario())).result == "well"
     assert [run.status for run in runs_of(world, sometimes)] == ["failed", "completed"]
+
+
+@pytest.mark.usual_mode
+@pytest.mark.parametrize("what", ["pause", "stop"])
+def test_a_child_that_is_asked_for_while_nothing_may_begin_is_started_later(world, what):
+    """Its row used to be written without it, and the next delivery took it for gone."""
+
+    def quick(ctx):
+        return "quick"
+
+    workflow, sign = world.workflow(quick), StopSign()
+
+    def halt():
+        if what == "pause":
+            world.pause(world.id)
+        else:
+            sign.stop()
+
+    async def asks(ctx):
+        await ctx.step.run("halt", halt)
+        return await ctx.step.invoke("child", workflow)
+
+    async def scenario():
+        world.id = world.trigger(asks)
+        world.transport.messages.clear()
+        await world.deliver(world.id, 1, stop=sign)
+        world.resume(world.id)
+        await world.rest()
+
+    asyncio.run(scenario())
+    assert (world.row(world.id).status, world.row(world.id).result) == ("completed", "quick")
 
 
 # --- map and gather

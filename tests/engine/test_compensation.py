@@ -1,8 +1,10 @@
 """What follows a failure or a cancel: on_failure, then compensations, newest first, once each."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from enum import Enum
+from typing import Any
 
 import pytest
 
@@ -398,3 +400,114 @@ def test_a_wait_has_nothing_to_compensate(world):
         await ctx.step.options(compensate=undo).sleep("nap", 5)
 
     assert "only waits" in world.run(body).error.message
+
+
+async def slow():
+    done.append("slow")
+    await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["at once", "after a death"])
+def test_an_attempt_that_will_not_be_repeated_is_undone_in_whatever_delivery(dies):
+    """Its row is as good as the journal's: a death among the compensations changes nothing."""
+
+    def die_before_the_last(point):
+        if dies and point == "record:before" and not died and "undo a a-1" in done:
+            died.append(point)
+            raise Died
+
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        late = ctx.step.options(
+            timeout=0.01,
+            retry=RetryPolicy(max_attempts=2, initial_delay=60),
+            compensate=(undo, "slow"),
+        )
+        task = asyncio.ensure_future(late.run("slow", slow))
+        await ctx.step.run("longer", asyncio.sleep, 0.1)
+        task.cancel()
+        raise ValueError("no")
+
+    async def scenario():
+        run = world.trigger(body)
+        with contextlib.suppress(Died):
+            await world.drain()
+        if dies:
+            world.clock.skip(61)
+            await world.deliver(run, world.row(run).wake_n)
+        return run
+
+    died: list[str] = []
+    world = World(crash=die_before_the_last)
+    run = asyncio.run(scenario())
+    assert (world.row(run).status, world.row(run).blocked) == ("failed", "")
+    assert in_order() == ["a", "slow", "undo slow None", "undo a a-1"]
+
+
+def test_a_child_that_was_just_invoked_is_undone_like_any(world):
+    async def sleeps(ctx):
+        await ctx.step.sleep("long", 10**6)
+
+    child = world.workflow(sleeps)
+
+    async def body(ctx):
+        invoked = ctx.step.options(compensate=(undo, "child")).invoke("child", child)
+        task = asyncio.ensure_future(invoked)
+        await ctx.step.run("a", act, "a")
+        task.cancel()
+        raise ValueError("no")
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.drain()
+        return run
+
+    assert world.row(asyncio.run(scenario())).status == "failed"
+    assert in_order() == ["a", "undo child None"]
+
+
+@pytest.mark.usual_mode
+def test_an_atomic_step_that_was_rolled_back_is_not_undone(world):
+    async def body(ctx):
+        fails.add("a")
+        late = ctx.step.options(
+            retry=RetryPolicy(max_attempts=2, initial_delay=60), compensate=(undo, "a")
+        )
+        task = asyncio.ensure_future(late.atomic("a", act, "a"))
+        await ctx.step.sleep("nap", 1)
+        task.cancel()
+        raise ValueError("no")
+
+    assert world.run(body).status == "failed"
+    assert done == ["a"]
+
+
+@pytest.mark.usual_mode
+def test_a_cancel_after_on_failure_lets_the_compensations_go_on(world):
+    def cancels(result):
+        done.append("undo b")
+        world.cancel(world.id)
+
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        await ctx.step.options(compensate=undo_and_cancel).run("b", act, "b")
+        raise ValueError("no")
+
+    async def scenario():
+        world.id = world.trigger(body, {"order": 1}, on_failure=told)
+        cancelling.append(cancels)
+        await world.rest()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        cancelling.clear()
+    assert (world.row(world.id).status, world.row(world.id).blocked) == ("cancelled", "")
+    assert done == ["a", "b", "told ValueError 1", "undo b", "undo a a-1"]
+
+
+cancelling: list[Any] = []
+
+
+def undo_and_cancel(result):
+    cancelling[0](result)

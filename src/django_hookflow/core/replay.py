@@ -104,6 +104,10 @@ class Replay:
         self._entries[entry.key] = entry
         heapq.heappush(self._queue, (entry.seq, entry.key))
 
+    def note(self, entry: Entry) -> None:
+        """Take in a row that was just written and is no outcome yet: it may have to be undone."""
+        self._entries[entry.key] = entry
+
     def hand_over(self) -> Entry | None:
         """The outcome whose turn it is, once the function has asked for it."""
         if not self._queue or self._mismatch is not None:

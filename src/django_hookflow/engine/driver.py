@@ -17,7 +17,7 @@ from typing import Any, Protocol, Union
 from uuid import UUID
 
 from django_hookflow.core import admission
-from django_hookflow.core.entries import WINDING_UP, ErrorRecord, RunStatus
+from django_hookflow.core.entries import WINDING_UP, ErrorRecord, Kind, RunStatus
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import (
@@ -322,7 +322,10 @@ class _Delivery:
         run, workflow, fence = held.run, held.workflow, held.fence
         cancelled = run.status is RunStatus.CANCELLING
         entries = held.claimed.entries
-        mine = tuple(entry for entry in entries if entry.kind in WINDING_UP)
+        # Cancelled after it failed, or deployed without it since: nobody asks for it again.
+        tells = workflow.on_failure is not None and not cancelled
+        kinds = WINDING_UP if tells else (Kind.UNDO,)
+        mine = tuple(entry for entry in entries if entry.kind in kinds)
         claimed = replace(held.claimed, entries=mine)
         scheduler = self._scheduler(replace(held, claimed=claimed), winding_up=True)
         body = winding_up(

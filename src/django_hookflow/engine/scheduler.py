@@ -228,6 +228,7 @@ class Scheduler:
                 self._hear(end.committed)
                 self._tell.recorded(end)
             elif isinstance(end, Failed):
+                self.replay.note(end.committed.entry)
                 self._hear(end.committed)
                 self._outstanding.ready.append(end.job)
                 self._tell.will_retry(end)
@@ -338,6 +339,7 @@ class Scheduler:
                 taken = True
                 continue
             wait.recorded = True
+            self.replay.note(answer.entry)
             if answer.entry.child is not None:
                 started.append(answer.entry.child)
         if started:
@@ -502,7 +504,12 @@ class Scheduler:
         if blocked:
             self._state.forget()
         waits = [] if blocked else self._outstanding.live_waits()
-        fresh = [wait for wait in waits if not wait.recorded]
+        # A child's row is written with the child: else the next delivery took it for started.
+        fresh = [
+            wait
+            for wait in waits
+            if not wait.recorded and not isinstance(wait.plan.work, Child)
+        ]
         hops = self.executor.hops
         transition = Suspend(
             fence=self.executor.fence,

@@ -71,6 +71,8 @@ def _took_effect(entry: Entry) -> bool:
     """Whether it did, or may have: of a failed one, only what nobody can know."""
     if entry.kind in WINDING_UP or (entry.kind is Kind.CHILD and entry.is_failed):
         return False
+    if entry.kind is Kind.ATOMIC and not entry.is_outcome:
+        return False  # it takes effect together with its record
     if not entry.is_failed or entry.error is None:
         return True
     unanswered = entry.error.raises == "CallFailed" and entry.error.response is None

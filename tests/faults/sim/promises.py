@@ -93,7 +93,7 @@ def check_winding_up(world: Any, run: Any, row: MemoryRun) -> None:
 def to_undo(entries: list[Entry]) -> list[Entry]:
     """By the protocol's words: unknown outcomes first, then by ``seq``, downwards."""
     took = [e for e in entries if e.undo and e.kind not in WINDING_UP and not e.is_failed]
-    unknown = [e for e in took if not e.is_outcome]
+    unknown = [e for e in took if not e.is_outcome and e.kind is not Kind.ATOMIC]
     known = [e for e in took if e.is_outcome]
     return [
         *sorted(unknown, key=lambda e: -e.requested_seq),

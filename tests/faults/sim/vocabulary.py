@@ -53,7 +53,17 @@ def _more(op: Op, rng: random.Random, names: Iterator[str], depth: int) -> Op:
         return replace(op, body=_enriched(op.body, rng, names, MAX_DEPTH))
     if isinstance(op, (Gather, Race)):
         branches = tuple(_enriched(branch, rng, names, depth) for branch in op.branches)
+        if isinstance(op, Race):  # whose winner nobody knows, nor whether it fails
+            branches = tuple(tuple(map(_caught, branch)) for branch in branches)
         return replace(op, branches=branches)
+    return op
+
+
+def _caught(op: Op) -> Op:
+    if isinstance(op, Child):
+        return replace(op, catch=True)
+    if isinstance(op, (Gather, Race)):
+        return replace(op, branches=tuple(tuple(map(_caught, arm)) for arm in op.branches))
     return op
 
 

@@ -312,6 +312,10 @@ class World:
         row = self.store.row(run.id)
         return row is not None and row.status in TERMINAL
 
+    def _ask_for_mail(self, run: SimRun, rng: random.Random) -> None:
+        for name, count in awaited(run.bodies.program.ops).items():
+            self.spawn(self._mailing(run, name, count, rng))
+
     async def _mailing(self, run: SimRun, name: str, at_least: int, rng: random.Random) -> None:
         """Send so many events and some more, at any time, some of them twice."""
         for _ in range(at_least + rng.randint(0, 2)):
@@ -342,6 +346,8 @@ class World:
         run.bodies.is_healed = run.retried = True
         self.faults.note("retry")
         await self._insist("retry", Retry(id=run.id))
+        if self.others is not None:
+            self._ask_for_mail(run, self.others)  # what came when it was over is lost
 
     async def _insist(self, name: str, transition: Any) -> None:
         while not await self._apply(name, transition):
@@ -463,8 +469,7 @@ class World:
             self.spawn(self._scripted(run))
             if self.others is not None:
                 self.spawn(self._spoiler(run, self.others))
-                for name, count in awaited(program.ops).items():
-                    self.spawn(self._mailing(run, name, count, self.others))
+                self._ask_for_mail(run, self.others)
         self._plan()
         self.spawn(self._sweeper())
         sleeps = 2 * sum(patience(program.ops) for program in self.programs)
