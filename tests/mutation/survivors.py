@@ -93,9 +93,7 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "journals/memory_holder:commit: '': becomes 'mutated'",
         "journals/memory_rows:MemoryEvent: False: becomes True",
     ),
-    "How much of a bad value an error message shows.": (
-        "core/showing:: 80: plus 1",
-    ),
+    "How much of a bad value an error message shows.": ("core/showing:: 80: plus 1",),
     "The signal that follows in the same transaction marks the event as seen.": (
         "journals/memory_outside:send_event: MemoryEvent(number=draft.next_event(), run=run.id, name=transition.name, payload=transi...: without seen=",
         "journals/memory_outside:send_event: True: becomes False",
