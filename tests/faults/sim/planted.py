@@ -131,8 +131,8 @@ class CancelFences(MemoryJournal):
         def fencing(draft: Draft, transition: t.Cancel) -> Any:
             answer = body(draft, transition)
             run = draft.run(transition.id)
-            if run is None or run.status is not RunStatus.CANCELLING or run.lease_until is None:
-                return answer
+            if run is None or run.lease_until is None or answer != t.Cancelled():
+                return answer  # nobody holds it
             due = {"lease_until": None, "due_at": draft.now, "owed_at": draft.now}
             draft.put_run(replace(run, epoch=run.epoch + 1, wake_n=run.wake_n + 1, **due))
             return t.Cancelled(owed=True)
