@@ -204,7 +204,7 @@ def test_a_retry_of_the_parent_invokes_another_child(world):
 
 
 @pytest.mark.usual_mode
-@pytest.mark.parametrize("what", ["pause", "stop"])
+@pytest.mark.parametrize("what", ["pause", "stop", "stop beside a step"])
 def test_a_child_that_is_asked_for_while_nothing_may_begin_is_started_later(world, what):
     """Its row used to be written without it, and the next delivery took it for gone."""
 
@@ -217,11 +217,16 @@ def test_a_child_that_is_asked_for_while_nothing_may_begin_is_started_later(worl
         if what == "pause":
             world.pause(world.id)
         else:
+            world.send_event(world.id, "anything")  # something has come, but not the child's end
             sign.stop()
 
     async def asks(ctx):
+        seconds = 0.2 if what == "stop beside a step" else 0
+        beside = asyncio.ensure_future(ctx.step.run("beside", asyncio.sleep, seconds))
         await ctx.step.run("halt", halt)
-        return await ctx.step.invoke("child", workflow)
+        result = await ctx.step.invoke("child", workflow)
+        await beside
+        return result
 
     async def scenario():
         world.id = world.trigger(asks)

@@ -450,8 +450,12 @@ class Scheduler:
         return fired
 
     def _may_have_come(self, wait: Wait) -> bool:
-        """Whether the mailbox has moved since it was looked into for this one."""
-        return bool(wait.listens) and wait.looked < self._seen
+        """Whether the mailbox has moved since it was looked into for this one.
+
+        Nothing comes of a child that is not started yet.
+        """
+        to_come = wait.recorded or not isinstance(wait.plan.work, Child)
+        return bool(wait.listens) and to_come and wait.looked < self._seen
 
     async def _fire(self, wait: Wait) -> bool:
         seen = self._seen

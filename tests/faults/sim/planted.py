@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django_hookflow.core import transitions as t
-from django_hookflow.core.entries import Kind, RunStatus
+from django_hookflow.core.entries import Kind, RunStatus, StepStatus
 from django_hookflow.engine.place import StepInfo
 from django_hookflow.journals.base import CrashPoint
 from django_hookflow.journals.memory import MemoryJournal
@@ -92,6 +92,77 @@ class TwoCommits(MemoryJournal):
         return answer
 
 
+class CollectsEarly(MemoryJournal):
+    """A child is taken for done whenever it is looked at."""
+
+    def commit(self, transition: t.Commit) -> Any:
+        if isinstance(transition, t.Collect):
+            done = replace(transition.entry, status=StepStatus.COMPLETED, value="[]")
+            transition = t.Record(fence=transition.fence, entry=done)
+        return super().commit(transition)
+
+
+class ForgetsOrphans(MemoryJournal):
+    """Nobody cancels the children of a run that is over."""
+
+    def orphans(self, *, limit: int, of: Any = None) -> Any:
+        return []
+
+
+class OldestFirst(MemoryJournal):
+    """A cancelled run is wound up in the order in which it went on."""
+
+    def claim(self, transition: t.Claim) -> Any:
+        claimed = super().claim(transition)
+        if not isinstance(claimed, t.Claimed) or claimed.run.status is not RunStatus.CANCELLING:
+            return claimed
+        last = claimed.run.seq + 1
+        entries = tuple(
+            replace(entry, seq=last - entry.seq) if entry.seq and entry.undo else entry
+            for entry in claimed.entries
+        )
+        return replace(claimed, entries=entries)
+
+
+class CancelFences(MemoryJournal):
+    """A cancel takes the run from its holder, whose step takes effect after it was undone."""
+
+    def _take(self, name: str, body: Any, *args: Any) -> Any:
+        def fencing(draft: Draft, transition: t.Cancel) -> Any:
+            answer = body(draft, transition)
+            run = draft.run(transition.id)
+            if run is None or run.lease_until is None or answer != t.Cancelled():
+                return answer  # nobody holds it
+            due = {"lease_until": None, "due_at": draft.now, "owed_at": draft.now}
+            draft.put_run(replace(run, epoch=run.epoch + 1, wake_n=run.wake_n + 1, **due))
+            return t.Cancelled(owed=True)
+
+        return super()._take(name, fencing if name == "cancel" else body, *args)
+
+
+class DoublesEvents(MemoryJournal):
+    """An event stays in the mailbox when it is received."""
+
+    def commit(self, transition: t.Commit) -> Any:
+        committed = super().commit(transition)
+        events = self._stored.events
+        events.update({n: replace(event, consumed_by=None) for n, event in events.items()})
+        return committed
+
+
+class DeafToEvents(MemoryJournal):
+    """An event is stored, and whoever waits for it is not told."""
+
+    def _take(self, name: str, body: Any, *args: Any) -> Any:
+        def telling_nobody(draft: Draft, transition: t.SendEvent) -> Any:
+            before, answer = draft.run(transition.id), body(draft, transition)
+            if before is not None and before.waits and isinstance(answer, t.Signalled):
+                draft.put_run(replace(before, signals=before.signals + 1))
+            return answer
+
+        return super()._take(name, telling_nobody if name == "event" else body, *args)
+
+
 class WritesOutside(MemoryStore):
     """An atomic step's write does not wait for its transaction."""
 
@@ -115,7 +186,8 @@ PLANTED: dict[str, type[MemoryStore]] = {
         journal.__name__: store_of(journal)
         for journal in (
             NoFence, NoSweep, EagerTimers, AnyoneClaims,
-            ReopensFinished, ForgetsPending, TwoCommits,
+            ReopensFinished, ForgetsPending, TwoCommits, CollectsEarly, ForgetsOrphans,
+            OldestFirst, CancelFences, DoublesEvents, DeafToEvents,
         )
     },
     "WritesOutside": WritesOutside,

@@ -354,6 +354,15 @@ def _expect(op: Op, seen: Counter[str], healed: bool) -> Any:
     return [_expected(branch, seen, healed) for branch in op.branches]
 
 
+def fatal_steps(ops: tuple[Op, ...]) -> set[str]:
+    """Where the run may fail: of several side by side, at any."""
+    found = {op.id for op in all_ops(ops) if isinstance(op, Step) and op.gives_up and not op.catch}
+    for op in all_ops(ops):
+        if isinstance(op, Child) and not op.catch and fatal_steps(op.program.ops):
+            found.add(op.id)
+    return found
+
+
 def check_result(want: Any, got: Any) -> None:
     """Compare, passing over what a race decided."""
     if want is ...:

@@ -1,5 +1,6 @@
 """What events, children and compensations promise, looked at when a seed has come to its end."""
 
+from datetime import timedelta
 from typing import Any
 
 from django_hookflow.core.codec import JSONCodec
@@ -11,6 +12,8 @@ from tests.faults.sim.undos import ON_FAILURE, UNDO
 
 #: What may let a holder live on that has lost its run: where it is, no journal can stop it.
 ZOMBIES = ("freeze", "outage", "jump")
+#: When the sweeper has come to the last of the children, whatever went wrong in between.
+TOO_LATE = timedelta(hours=6)
 
 
 def is_out_of_time(row: MemoryRun) -> bool:
@@ -57,6 +60,17 @@ def check_children(world: Any, row: MemoryRun) -> None:
     for entry in steps:
         if entry.is_outcome:
             _check_collected(world, row, entry)
+    for id in there:
+        _check_left(row, world.store.row(id))
+
+
+def _check_left(row: MemoryRun, child: MemoryRun) -> None:
+    """One whose parent is over is cancelled before it comes to an end of its own, by and by."""
+    assert row.finished_at is not None
+    assert child.finished_at is not None
+    late = child.finished_at - row.finished_at > TOO_LATE
+    if late and child.status is not RunStatus.CANCELLED:
+        raise Violation(f"run {child.run_id} is {child.status}, long after its parent's end")
 
 
 def _check_collected(world: Any, row: MemoryRun, entry: Entry) -> None:
@@ -114,7 +128,9 @@ def _check_told(run: Any, row: MemoryRun, entries: list[Entry]) -> None:
 def _check_nothing_after(row: MemoryRun, entries: list[Entry], done: list[Entry]) -> None:
     first = min((e.seq for e in done if e.seq is not None), default=None)
     for entry in entries:
-        if first is not None and entry.kind is not Kind.UNDO and (entry.seq or 0) > first:
+        if entry.kind in {Kind.UNDO, Kind.SLEEP}:
+            continue  # a claim still fires what is due of a failing run; nobody is told
+        if first is not None and (entry.seq or 0) > first:
             raise Violation(f"{entry.key} of run {row.run_id} was recorded after a compensation")
 
 

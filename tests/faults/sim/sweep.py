@@ -10,7 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tests.faults.sim.faults import Faults
-from tests.faults.sim.programs import Gather, Hiccup, Loop, Program, Race, Sleep, Step
+from tests.faults.sim.programs import (
+    Child,
+    Children,
+    Gather,
+    Hiccup,
+    Loop,
+    Program,
+    Race,
+    Sleep,
+    Step,
+    WaitEvent,
+)
 from tests.faults.sim.stores import MemoryStore, Store
 from tests.faults.sim.world import World
 
@@ -66,7 +77,51 @@ _TOLD = {
     "used-up": (*THREE, step("d", "call"), Loop(2, (step("e"), step("f", "def")))),
 }
 
+CHILD = Program((step("a"), Sleep("b", 20)))
+QUICK = Program((step("a", "def"),), is_async=False)
+FAILING = Program((step("a", undo=0), step("b", catch=False, **NEVER)), is_async=False)
+UNDONE = (step("a", undo=0), step("bb", "atomic", undo=1), step("c"))
+
+#: Where a run waits for people or for other runs, or is undone; what people
+#: do meanwhile is in ``SCRIPTS``.
+_VOCABULARY = {
+    "mail-early": (step("a"), Sleep("b", 60), WaitEvent("c", "x"), WaitEvent("d", "x")),
+    "mail-late": (step("a"), WaitEvent("b", "x"), step("c", "atomic")),
+    "mail-unseen": (WaitEvent("a", "x"), step("b")),
+    "no-mail": (WaitEvent("a", "x", 15.0), step("b"), WaitEvent("c", "x", 0.0)),
+    "child": (step("a"), Child("b", CHILD), step("c")),
+    "child-fails": (Child("a", FAILING), step("c")),
+    "compensated": (*UNDONE, step("d", catch=False, **NEVER)),
+    "cancel-compensated": (*UNDONE, Sleep("d", 900), step("e")),
+}
+#: In one colour: what they ask for has been asked for in both.
+_VOCABULARY_ONCE = {
+    "map": (Children("a", QUICK, 2, 2), step("b")),
+    "drop-compensated": (*UNDONE, Sleep("d", 900), step("e")),
+    "cancel-child": (Child("a", Program((step("a", undo=0), Sleep("b", 900))), undo=0),),
+    "paused": (step("a"), Sleep("b", 40), step("c"), Sleep("d", 30)),
+    "mail-race": (Race(((WaitEvent("a", "x"),), (Sleep("b", 40),))), step("c")),
+    "children": (Gather(((Child("a", CHILD),), (Child("b", QUICK),))), step("c")),
+    "compensated-branches": (
+        Gather(((step("a", undo=0), Sleep("b", 30)), (step("c", "call", undo=0),))),
+        step("d", catch=False, **NEVER),
+    ),
+    "cancel-branches": (
+        Gather(((step("a", undo=0, seconds=45),), (step("b", undo=1), Sleep("c", 90)))),
+    ),
+}
+_TELLING = {
+    "on-failure": Program((step("a", undo=0), step("b", catch=False, **NEVER)), on_failure=1),
+    "retried-on-failure": Program(
+        (step("a"), step("b", catch=False, **NEVER)), is_async=False, on_failure=0
+    ),
+    "too-late": Program((step("a", undo=0), WaitEvent("b", "y")), on_failure=0, timeout=100.0),
+}
+
 PROGRAMS: dict[str, Program] = {
+    **{name: Program(ops) for name, ops in {**_VOCABULARY, **_VOCABULARY_ONCE}.items()},
+    **{f"{name}-def": Program(ops, is_async=False) for name, ops in _VOCABULARY.items()},
+    **_TELLING,
     **{name: Program(ops) for name, ops in {**_BOTH, **_BRANCHED}.items()},
     **{f"{name}-def": Program(ops, is_async=False) for name, ops in _BOTH.items()},
     **{f"{name}-def": Program(ops, is_async=False) for name, ops in _TOLD.items()},
@@ -80,6 +135,16 @@ SCRIPTS = {
     "cancelled": ((60.0, "cancel"),),
     "told": ((30.0, "event"), (40.0, "event")),
     "retried": ((0.0, "retry"),),
+    "retried-on-failure": ((0.0, "retry"),),
+    "mail-early": ((21.0, "event"), (22.0, "event")),
+    "mail-late": ((30.0, "event"), (31.0, "event")),
+    "mail-unseen": ((30.0, "unseen"),),
+    "mail-race": ((30.0, "event"),),
+    "cancel-compensated": ((60.0, "cancel"),),
+    "drop-compensated": ((60.0, "drop"),),
+    "cancel-child": ((60.0, "cancel"),),
+    "cancel-branches": ((40.0, "cancel"),),
+    "paused": ((30.0, "pause"), (90.0, "resume")),
 }
 
 
