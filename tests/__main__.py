@@ -16,7 +16,8 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKERS = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
+#: More than the cores of a small machine: the tests wait for databases and servers half of the time.
+WORKERS = ["-n", "4", "--dist", "loadgroup"]
 
 
 def arguments(own: list[str]) -> list[str]:
