@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: More than the cores of a small machine: the tests wait for databases and servers half of the time.
+#: More than a small machine has cores: the tests wait for databases and servers half of the time.
 WORKERS = ["-n", "4", "--dist", "loadgroup"]
 
 
