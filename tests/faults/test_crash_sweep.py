@@ -79,7 +79,15 @@ def test_the_databases_pass_the_same_points(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("planted", "program"),
-    [("WritesOutside", "atomics"), ("TwoCommits", "sequence"), ("ForgetsPending", "sleep")],
+    [
+        ("WritesOutside", "atomics"),
+        ("TwoCommits", "sequence"),
+        ("ForgetsPending", "sleep"),
+        ("DoublesEvents", "mail-early"),
+        ("CollectsEarly", "child"),
+        ("OldestFirst", "cancel-compensated"),
+        ("CancelFences", "cancel-branches"),
+    ],
 )
 def test_a_planted_bug_is_found(planted: str, program: str) -> None:
     with pytest.raises(Violation):
