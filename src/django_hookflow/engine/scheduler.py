@@ -506,9 +506,7 @@ class Scheduler:
         waits = [] if blocked else self._outstanding.live_waits()
         # A child's row is written with the child: else the next delivery took it for started.
         fresh = [
-            wait
-            for wait in waits
-            if not wait.recorded and not isinstance(wait.plan.work, Child)
+            wait for wait in waits if not wait.recorded and not isinstance(wait.plan.work, Child)
         ]
         hops = self.executor.hops
         transition = Suspend(

@@ -51,7 +51,6 @@ class Watch:
                     self._check_timeouts(before, row, rows)
             self._seen[run] = (row, rows)
 
-
     def _check_waits(self, row: MemoryRun) -> None:
         """What waits without end waits for nothing that is there, but for what the sweeper sees."""
         there = {
