@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Seeds that broke a promise once, or made the engine do what it should not; run first.
 KEPT = {
     16: "a fenced holder asked for a timer without end while its last step ran",
-    167: "an attempt that failed in the delivery in which the body failed too was not undone",
+    141: "an atomic step that had been rolled back was undone",
     200: "a child that was asked for after a stop was never started and taken for gone",
     2627: "the same, looked for beside a step that ran on",
 }
