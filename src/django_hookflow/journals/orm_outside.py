@@ -283,6 +283,7 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
     reopened: dict[str, Any] = {
         "epoch": F("epoch") + 1,
         "status": RunStatus.SUSPENDED.value,
+        "deadline": None,  # else what failed because it was past would do so again at once
         "deaths": 0,
         "due_at": now,
         "wake_n": F("wake_n") + 1,

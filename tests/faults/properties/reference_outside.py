@@ -75,7 +75,8 @@ def retry(row: Row, now: datetime) -> tuple[str, Row]:
         return "not failed", row
     again = {id for id, s in row.steps.items() if s.status == "failed" and id[0] in row.uncaught}
     row = replace(woken(row, now), status="suspended", epoch=row.epoch + 1, deaths=0, due_at=now)
-    return "retried", replace(row, uncaught=None, superseded=row.superseded | again)
+    superseded = row.superseded | again
+    return "retried", replace(row, uncaught=None, deadline=None, superseded=superseded)
 
 
 def rearm(row: Row, now: datetime, wake: int) -> tuple[str, Row]:

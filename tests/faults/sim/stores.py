@@ -47,7 +47,7 @@ class Store(Protocol):
         """Its events, consumed ones too, in the order of arrival."""
 
     def slip(self, run: UUID, name: str, payload: str) -> bool:
-        """Leave an event as a sender does that dies before its signal; not in an ended run."""
+        """Leave an event as a sender that dies before its signal; not in a run that is over."""
 
     def alter(self, run: UUID, **facts: Any) -> None: ...
 

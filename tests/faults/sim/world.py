@@ -239,6 +239,7 @@ class World:
             version="",
             seed=self.rng.getrandbits(60),
             data=JSONCodec().encode({}),
+            timeout=run.bodies.timeout,
         )
         for _ in range(200):
             host = self.any_host()
