@@ -98,7 +98,7 @@ def test_an_application_that_is_down_is_told(deployment):
     live, words, well = ask(deployment)
     assert not well
     assert (live["layer"], live["status"]) == ("network", None)
-    assert "could not reach the webhook: ConnectError" in words
+    assert "could not reach the webhook: Connection" in words
     assert "the server running?" in live["hint"]
 
 
