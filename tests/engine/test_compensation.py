@@ -353,23 +353,6 @@ def test_a_run_that_takes_longer_than_its_timeout_fails(world):
     assert in_order() == ["a", "told TimeoutError 1", "undo a a-1"]
 
 
-def test_a_run_that_took_too_long_may_be_retried(world):
-    async def body(ctx):
-        return await ctx.step.wait_for_event("go", "go")
-
-    async def scenario():
-        run = world.trigger(body, timeout=timedelta(hours=1))
-        await world.rest()
-        await world.rest(skip=3600)
-        assert world.row(run).status == "failed"
-        world.retry(run)
-        world.send_event(run, "go", "now")
-        await world.rest()
-        return run
-
-    assert world.row(asyncio.run(scenario())).result == "now"
-
-
 def test_a_run_within_its_timeout_is_left_alone(world):
     async def body(ctx):
         await ctx.step.sleep("nap", 60)

@@ -40,7 +40,9 @@ def test_a_death_at_any_point_loses_and_repeats_nothing(program: str) -> None:
 
 def test_every_crash_point_is_passed_and_the_cases_are_many() -> None:
     passed = [point for program in PROGRAMS for point in points_of(Case(program))]
-    assert set(passed) == set(CRASH_POINTS) | OURS
+    # A fork is nobody's step: it is asked for by a person, about a run that stays as it is.
+    forks = {point for point in CRASH_POINTS if point.startswith("fork:")}
+    assert set(passed) == (set(CRASH_POINTS) - forks) | OURS
     assert len(PROGRAMS) >= 70
     assert len(passed) >= 3500
 

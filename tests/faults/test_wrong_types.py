@@ -350,16 +350,23 @@ def public(cls: type) -> set[str]:
 
 def test_no_public_function_is_left_out() -> None:
     """A new one fails here until it has its rows above."""
-    assert public(Steps) == public(SyncSteps)
-    assert public(Steps) == {"run", "atomic", "sleep", "sleep_until", "call", "options"}
+    assert public(Steps) == public(SyncSteps) - {"gather"}
+    here = {"run", "atomic", "sleep", "sleep_until", "call", "options"}
+    # Their misuse is in tests/engine: test_events, test_callbacks, test_children.
+    there = {"wait_for_event", "callback", "wait_for_callback", "invoke", "map"}
+    assert public(Steps) == here | there
     assert public(Workflow) == {"trigger", "atrigger", "trigger_many", "atrigger_many"}
-    assert public(BaseContext) == {"now", "uuid4"}  # which take nothing
+    # Two that take nothing; the misuse of the third is in tests/engine.
+    assert public(BaseContext) == {"now", "uuid4", "set"}
     own = {name for name in vars(WorkflowRun) if not name.startswith("_")}
     methods = {name for name in own if inspect.isfunction(vars(WorkflowRun)[name])}
     ours = {
         name for name in methods if vars(WorkflowRun)[name].__module__ == WorkflowRun.__module__
     }
-    assert ours == {"cancel", "acancel", "get_result", "aget_result", "retry", "aretry"}
+    here = {"cancel", "get_result", "retry"}
+    # Of these in tests/django and tests/engine: test_vocabulary, test_pause, test_fork.
+    there = {"send_event", "pause", "resume", "fork"}
+    assert ours == {f"{a}{name}" for name in here | there for a in ("", "a")}
     functions = {
         name
         for name in django_hookflow.__all__

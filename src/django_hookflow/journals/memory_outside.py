@@ -268,7 +268,6 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
             run,
             epoch=run.epoch + 1,
             status=RunStatus.SUSPENDED,
-            deadline=None,
             deaths=0,
             due_at=draft.now,
             wake_n=run.wake_n + 1,

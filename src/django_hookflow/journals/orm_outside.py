@@ -234,7 +234,7 @@ def _cancel(
 def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
     """Leave the run to its compensations, if there are some; they are read under its lock."""
     now, run = tx.now(), runs(tx.alias).filter(pk=id)
-    if not run.filter(status__in=OPEN).update(deaths=0):
+    if not run.filter(status__in=OPEN).update(deaths=F("deaths")):
         return None
     undos = steps(tx.alias).filter(
         workflow_run=OuterRef("pk"), generation=OuterRef("generation"), superseded=False
@@ -250,6 +250,7 @@ def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
         waits="",
         blocked="",
         blocked_n=0,
+        deaths=0,
         wake_n=number(When(leased, then=F("wake_n")), default=F("wake_n") + 1),
         owed_at=moment(When(leased, then=F("owed_at")), default=now),
         due_at=moment(When(leased, then=F("lease_until")), default=now),
@@ -283,7 +284,6 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
     reopened: dict[str, Any] = {
         "epoch": F("epoch") + 1,
         "status": RunStatus.SUSPENDED.value,
-        "deadline": None,  # else what failed because it was past would do so again at once
         "deaths": 0,
         "due_at": now,
         "wake_n": F("wake_n") + 1,
