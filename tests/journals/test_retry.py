@@ -46,6 +46,7 @@ def test_a_failed_run_is_due_now_under_a_new_epoch_and_wake(bench: Bench) -> Non
         before,
         status=RunStatus.SUSPENDED,
         epoch=before.epoch + 1,
+        signals=before.signals + 1,  # a child may have ended while the run was over
         deaths=0,
         due_at=bench.time,
         wake_n=before.wake_n + 1,

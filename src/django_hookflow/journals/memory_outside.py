@@ -268,6 +268,7 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
             run,
             epoch=run.epoch + 1,
             status=RunStatus.SUSPENDED,
+            signals=run.signals + 1,
             deaths=0,
             due_at=draft.now,
             wake_n=run.wake_n + 1,

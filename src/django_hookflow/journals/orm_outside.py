@@ -284,6 +284,8 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
     reopened: dict[str, Any] = {
         "epoch": F("epoch") + 1,
         "status": RunStatus.SUSPENDED.value,
+        # A child may have ended meanwhile, and told a run that was over.
+        "signals": F("signals") + 1,
         "deaths": 0,
         "due_at": now,
         "wake_n": F("wake_n") + 1,

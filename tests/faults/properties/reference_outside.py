@@ -76,6 +76,7 @@ def retry(row: Row, now: datetime) -> tuple[str, Row]:
     again = {id for id, s in row.steps.items() if s.status == "failed" and id[0] in row.uncaught}
     row = replace(woken(row, now), status="suspended", epoch=row.epoch + 1, deaths=0, due_at=now)
     superseded = row.superseded | again
+    row = replace(row, signals=row.signals + 1)
     return "retried", replace(row, uncaught=None, superseded=superseded)
 
 
