@@ -101,6 +101,7 @@ class HttpCall:
     raise_for_status: bool
 
 
+@lru_cache(maxsize=1024)  # a replay asks for each call again
 def origin(url: str) -> str:
     """Scheme and host: what identifies a call; paths may carry ids that differ in a loop."""
     parsed = httpx.URL(url)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, Union
 from uuid import UUID
@@ -18,9 +17,19 @@ from django_hookflow.core.entries import Entry, RunStatus
 from django_hookflow.core.forking import UnknownStep
 from django_hookflow.journals import memory_forks, memory_holder, memory_outside
 from django_hookflow.journals.base import CrashPoint, no_crash
-from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun, Tables
+from django_hookflow.journals.memory_rows import (
+    OPEN,
+    Draft,
+    MemoryEvent,
+    MemoryRun,
+    Tables,
+    changed,
+)
 
 R = TypeVar("R")
+
+#: What a transaction writes that only reads: making one would be most of its work.
+_NOTHING = Tables()
 
 
 class MemoryJournal:
@@ -58,7 +67,7 @@ class MemoryJournal:
     def alter(self, run: UUID, **facts: Any) -> None:
         """Set facts of a run directly, as a test would by an UPDATE."""
         with self._lock:
-            self._stored.runs[run] = replace(self._stored.runs[run], **facts)
+            self._stored.runs[run] = changed(self._stored.runs[run], **facts)
 
     # --- the calling thread
 
@@ -100,7 +109,7 @@ class MemoryJournal:
 
     def _read(self, body: Callable[..., R], *args: Any) -> R:
         with self._lock:
-            return body(Draft(self._stored, self._clock()), *args)
+            return body(Draft(self._stored, self._clock(), _NOTHING), *args)
 
     # --- a holder
 

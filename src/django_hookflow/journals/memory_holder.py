@@ -43,7 +43,7 @@ from django_hookflow.core.transitions import (
 )
 from django_hookflow.journals.collecting import collected
 from django_hookflow.journals.memory_outside import signal_parent, trigger
-from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryRun, MemoryStep
+from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryRun, MemoryStep, changed
 
 EARLY = timedelta(seconds=2)
 
@@ -58,7 +58,7 @@ def claim(draft: Draft, transition: Claim) -> Union[Claimed, NotClaimed]:
     if run.due_at is None or run.due_at > now + EARLY:
         return NotClaimed()
     found_dead = run.lease_until is not None
-    run = replace(
+    run = changed(
         run,
         deaths=run.deaths + 1 if found_dead else run.deaths,
         epoch=run.epoch + 1,
@@ -108,7 +108,7 @@ def _fire_due(draft: Draft, run: MemoryRun) -> MemoryRun:
     for seq, (*_, entry) in enumerate(sorted(due, key=lambda row: row[:3]), start=run.seq + 1):
         done = replace(entry, seq=seq, status=StepStatus.COMPLETED, finished_at=draft.now)
         draft.put_step(run.id, run.generation, MemoryStep(entry=done, epoch=run.epoch))
-    return replace(run, seq=run.seq + len(due))
+    return changed(run, seq=run.seq + len(due))
 
 
 def _becomes(run: MemoryRun, status: RunStatus) -> RunStatus:
@@ -135,7 +135,7 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
         return NotYet(now=draft.now)
     run = _passed(run, fence, draft.now, outcome=written.is_outcome)
     if isinstance(transition, Invoke) and written.child not in {None, transition.child.id}:
-        run = replace(run, signals=run.signals + 1)  # it may be over, and has told nobody
+        run = changed(run, signals=run.signals + 1)  # it may be over, and has told nobody
     if written.is_outcome:
         written = replace(written, seq=run.seq, finished_at=draft.now)
     draft.put_run(run)
@@ -150,7 +150,7 @@ def _told(fence: Fence) -> dict[str, Any]:
 
 
 def _passed(run: MemoryRun, fence: Fence, now: datetime, *, outcome: bool) -> MemoryRun:
-    return replace(
+    return changed(
         run,
         **_told(fence),
         lease_until=now + fence.lease,
@@ -247,7 +247,7 @@ def suspend(draft: Draft, transition: Suspend) -> Union[Suspended, SignalsMoved,
     if run.deadline is not None:
         at = run.deadline if at is None else min(at, run.deadline)
     draft.put_run(
-        replace(
+        changed(
             run,
             status=_becomes(run, RunStatus.SUSPENDED),
             lease_until=None,
@@ -274,7 +274,7 @@ def _write_pending(draft: Draft, run: MemoryRun, transition: Suspend) -> None:
 
 
 def _leave_paused(draft: Draft, run: MemoryRun, fence: Fence) -> StaysPaused:
-    draft.put_run(replace(run, lease_until=None, **_told(fence)))
+    draft.put_run(changed(run, lease_until=None, **_told(fence)))
     return StaysPaused()
 
 
@@ -284,7 +284,7 @@ def release(draft: Draft, transition: Release) -> None:
         _leave_paused(draft, run, transition.fence)
         return
     status = _becomes(run, RunStatus.SUSPENDED)
-    draft.put_run(replace(run, status=status, lease_until=None, due_at=draft.now))
+    draft.put_run(changed(run, status=status, lease_until=None, due_at=draft.now))
 
 
 def fail(draft: Draft, transition: Fail) -> Union[Failing, StaysPaused, SignalsMoved]:
@@ -294,7 +294,7 @@ def fail(draft: Draft, transition: Fail) -> Union[Failing, StaysPaused, SignalsM
     if run.status is RunStatus.CANCELLING:
         return SignalsMoved(seen=run.signals, cancelling=True)
     run = _passed(run, transition.fence, draft.now, outcome=False)
-    draft.put_run(replace(run, error=transition.error, deadline=None, deaths=0))
+    draft.put_run(changed(run, error=transition.error, deadline=None, deaths=0))
     return Failing()
 
 
@@ -306,7 +306,7 @@ def finish(draft: Draft, transition: Finish) -> Union[Finished, StaysPaused, Sig
         return SignalsMoved(seen=run.signals, cancelling=True)
     signal_parent(draft, transition.parent, transition.parent_step)
     draft.put_run(
-        replace(
+        changed(
             run,
             status=transition.status,
             lease_until=None,
@@ -332,5 +332,5 @@ def beat(draft: Draft, transition: Beat) -> list[UUID]:
             lost.append(id)
             continue
         due_at = None if run.status is RunStatus.PAUSED else until
-        draft.put_run(replace(run, lease_until=until, due_at=due_at))
+        draft.put_run(changed(run, lease_until=until, due_at=due_at))
     return lost

@@ -36,7 +36,7 @@ from django_hookflow.core.transitions import (
     Unchanged,
     wait_for,
 )
-from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun
+from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun, changed
 
 FIRST_NUDGE = timedelta(seconds=30)
 LAST_NUDGE = timedelta(hours=1)
@@ -85,11 +85,11 @@ def trigger_many(
 
 def with_signal(run: MemoryRun, now: datetime, wanted: bool) -> MemoryRun:
     """The mailbox moves; a wake-up is owed if somebody has to be told."""
-    run = replace(run, signals=run.signals + 1)
+    run = changed(run, signals=run.signals + 1)
     due = run.due_at is not None and run.due_at <= now
     if run.status not in ACTIVE or run.leased(now) or due or not wanted:
         return run
-    return replace(run, wake_n=run.wake_n + 1, owed_at=now, due_at=now)
+    return changed(run, wake_n=run.wake_n + 1, owed_at=now, due_at=now)
 
 
 def signal(draft: Draft, transition: Signal) -> Signalled:
@@ -156,7 +156,7 @@ def cancel(draft: Draft, transition: Cancel) -> Union[Cancelled, Over]:
         return _wind_up(draft, run)
     signal_parent(draft, run.parent, run.parent_step)
     draft.put_run(
-        replace(
+        changed(
             run,
             epoch=run.epoch + 1,
             status=RunStatus.CANCELLED,
@@ -178,7 +178,7 @@ def pause(draft: Draft, transition: Pause) -> Union[Paused, Unchanged]:
         return Unchanged(status=None if run is None else run.status)
     to_come = run.started_at is None and run.due_at is not None and run.due_at > draft.now
     due = run.due_at if to_come else None
-    draft.put_run(replace(run, status=RunStatus.PAUSED, due_at=due, owed_at=None))
+    draft.put_run(changed(run, status=RunStatus.PAUSED, due_at=due, owed_at=None))
     return Paused()
 
 
@@ -188,7 +188,7 @@ def resume(draft: Draft, transition: Resume) -> Union[Resumed, Unchanged]:
         return Unchanged(status=None if run is None else run.status)
     due = max(now, run.due_at) if run.due_at is not None else now
     draft.put_run(
-        replace(
+        changed(
             run,
             status=RunStatus.RUNNING if run.leased(now) else RunStatus.SUSPENDED,
             signals=run.signals + 1,
@@ -201,7 +201,7 @@ def resume(draft: Draft, transition: Resume) -> Union[Resumed, Unchanged]:
 
 
 def _wind_up(draft: Draft, run: MemoryRun) -> Cancelled:
-    run = replace(
+    run = changed(
         run,
         status=RunStatus.CANCELLING,
         signals=run.signals + 1,
@@ -212,9 +212,9 @@ def _wind_up(draft: Draft, run: MemoryRun) -> Cancelled:
         deaths=0,
     )
     if run.leased(draft.now):
-        draft.put_run(replace(run, due_at=run.lease_until))
+        draft.put_run(changed(run, due_at=run.lease_until))
         return Cancelled()
-    draft.put_run(replace(run, due_at=draft.now, wake_n=run.wake_n + 1, owed_at=draft.now))
+    draft.put_run(changed(run, due_at=draft.now, wake_n=run.wake_n + 1, owed_at=draft.now))
     return Cancelled(owed=True)
 
 
@@ -264,7 +264,7 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
         if (entry.key in uncaught and entry.is_failed) or entry.kind is Kind.ON_FAILURE:
             draft.put_step(run.id, run.generation, replace(step, superseded=True))
     draft.put_run(
-        replace(
+        changed(
             run,
             epoch=run.epoch + 1,
             status=RunStatus.SUSPENDED,
@@ -289,7 +289,7 @@ def rearm(draft: Draft, transition: Rearm) -> bool:
         return False
     if run.wake_n != transition.wake or run.due_at is None:
         return False
-    draft.put_run(replace(run, wake_n=run.wake_n + 1, owed_at=draft.now))
+    draft.put_run(changed(run, wake_n=run.wake_n + 1, owed_at=draft.now))
     return True
 
 
@@ -305,7 +305,7 @@ def published(draft: Draft, wakes: Mapping[UUID, int]) -> None:
     for id, wake in wakes.items():
         run = draft.run(id)
         if run is not None and run.wake_n == wake:
-            draft.put_run(replace(run, owed_at=None))
+            draft.put_run(changed(run, owed_at=None))
 
 
 def find_owed(draft: Draft, older_than: timedelta, limit: int) -> list[UUID]:
@@ -374,7 +374,7 @@ def nudge(draft: Draft, id: UUID) -> bool:
     assert run is not None, "it was just found"
     now = draft.now
     draft.put_run(
-        replace(run, wake_n=run.wake_n + 1, owed_at=now, nudges=run.nudges + 1, nudged_at=now)
+        changed(run, wake_n=run.wake_n + 1, owed_at=now, nudges=run.nudges + 1, nudged_at=now)
     )
     return True
 

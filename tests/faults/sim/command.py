@@ -27,8 +27,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def set_up() -> None:
-    """The seeds on the in-memory journal need no server."""
+def set_up(places: Any = None) -> None:
+    """The seeds on the in-memory journal need no server.
+
+    Each process has a core of its own, if ``places`` are given: a ``def`` body's thread and the
+    loop only ever wait for each other, and to wake another core for that takes a tenth longer.
+    """
+    if places is not None and not places.empty():  # it is when one of them takes another's place
+        os.sched_setaffinity(0, {places.get()})
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     os.environ.update(HOOKFLOW_TEST_PG="off", HOOKFLOW_TEST_MARIADB="off")
     import django  # after the environment is set
@@ -101,8 +107,7 @@ def pairs(processes: int) -> int:
     from tests.faults.sim.sweep import PROGRAMS, singles  # needs the set-up
 
     firsts = [case for program in PROGRAMS for case in singles(program)]
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, initializer=set_up) as pool:
+    with crew(processes) as pool:
         for number, (count, broken) in enumerate(pool.imap_unordered(run_pairs, firsts), 1):
             done, bad = done + count, bad + len(broken)
             print(*broken, sep="\n", end="\n" if broken else "", flush=True)
@@ -113,9 +118,17 @@ def pairs(processes: int) -> int:
     return 1 if bad else 0
 
 
-def results(seeds: range, processes: int) -> Iterator[tuple[int, str, Counter[str]]]:
+def crew(processes: int) -> Any:
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, initializer=set_up) as pool:
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    places = context.SimpleQueue() if 0 < processes <= len(cores) else None
+    for core in cores if places is not None else ():
+        places.put(core)
+    return context.Pool(processes, initializer=set_up, initargs=(places,))
+
+
+def results(seeds: range, processes: int) -> Iterator[tuple[int, str, Counter[str]]]:
+    with crew(processes) as pool:
         yield from pool.imap_unordered(run_seed, seeds, chunksize=20)
 
 

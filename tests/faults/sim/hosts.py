@@ -63,7 +63,7 @@ class HostJournal:
             self._host.check_alive()
             if self._host.world.database_away:
                 raise JournalUnavailable("away")
-            if args and isinstance(args[0], Invoke):
+            if args and type(args[0]) is Invoke:
                 args = (self._host.world.with_child(args[0]), *args[1:])
             self._host.touched = _runs_of(args) or self._host.world.all_runs()
             return found(*args, **more)
@@ -73,21 +73,24 @@ class HostJournal:
 
 
 def _runs_of(args: tuple[Any, ...]) -> tuple[UUID, ...]:
-    first = args[0] if args else None
-    if isinstance(first, UUID):
+    if not args:
+        return ()
+    first = args[0]
+    kind = type(first)
+    if kind is UUID:
         return (first,)
-    if isinstance(first, dict):
+    if kind is dict:
         return tuple(first)
-    if isinstance(first, Beat):
+    if kind is Beat:
         return tuple(first.held)
-    if isinstance(first, Cancel):
+    if kind is Cancel:
         return ()  # its parent is told
-    if isinstance(first, Finish) and first.parent is not None:
+    if kind is Finish and first.parent is not None:
         return (first.fence.id, first.parent)
-    if isinstance(first, Invoke):
+    if kind is Invoke:
         return (first.fence.id, first.child.id)
     transition = getattr(first, "fence", first)
-    return (transition.id,) if isinstance(getattr(transition, "id", None), UUID) else ()
+    return (transition.id,) if type(getattr(transition, "id", None)) is UUID else ()
 
 
 class Host:

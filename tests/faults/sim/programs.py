@@ -156,6 +156,8 @@ class Bodies:
             if isinstance(op, (Child, Children))
         }
         self._hiccups: set[str] = set()
+        # A step is told which one it is by its id: text is quickly compared with what it was.
+        self._steps = {op.id: op for op in all_ops(program.ops) if isinstance(op, Step)}
 
     @property
     def fn(self) -> Any:
@@ -256,8 +258,8 @@ class Bodies:
         if op.how == "call":
             return step.call(op.id, f"{API}/{op.fails}/{op.id}", method="POST")
         if op.how == "atomic":
-            return step.atomic(op.id, self._atomic, op)
-        return step.run(op.id, self._in_async if op.how == "async" else self._in_def, op)
+            return step.atomic(op.id, self._atomic, op.id)
+        return step.run(op.id, self._in_async if op.how == "async" else self._in_def, op.id)
 
     def _caught(self, op: Step, error: StepFailed) -> Any:
         if not op.catch:
@@ -266,20 +268,20 @@ class Bodies:
 
     # --- what a step does
 
-    async def _in_async(self, op: Step) -> Any:
-        await asyncio.sleep(op.seconds)
-        return self._in_def(op)
+    async def _in_async(self, id: str) -> Any:
+        await asyncio.sleep(self._steps[id].seconds)
+        return self._in_def(id)
 
-    def _in_def(self, op: Step) -> Any:
+    def _in_def(self, id: str) -> Any:
         self.ledger.write(current_step())
-        return self._outcome(op)
+        return self._outcome(id)
 
-    def _atomic(self, op: Step) -> Any:
+    def _atomic(self, id: str) -> Any:
         self.effects.write(current_step())
-        return self._outcome(op)
+        return self._outcome(id)
 
-    def _outcome(self, op: Step) -> Any:
-        info = current_step()
+    def _outcome(self, id: str) -> Any:
+        op, info = self._steps[id], current_step()
         if info.attempt <= op.fails and not (self.healed and op.gives_up and not op.catch):
             raise Unhealed(op.id)
         return [info.step_id, info.occurrence]
