@@ -150,7 +150,8 @@ class RunControls:
 
     def _reopen(self, run: UUID) -> bool:
         refuse_in_body("retrying a run", 'ctx.step.run("...", run.retry)')
-        answer = self._runtime.journal.retry(Retry(id=run))
+        journal = self._runtime.journal
+        answer = journal.retry(Retry(id=run, timeout=forking.timeout_of(journal, run)))
         if isinstance(answer, Compensated):
             raise RunCompensated(
                 f"run {run} failed and what it did was undone, so it cannot go on from there; "

@@ -14,7 +14,7 @@ from django_hookflow.core.transitions import Fork, Over
 from django_hookflow.journals.base import Journal
 from django_hookflow.registry import registry
 
-__all__ = ["NoSuchRun", "fork", "preview"]
+__all__ = ["NoSuchRun", "fork", "preview", "timeout_of"]
 
 
 class NoSuchRun(Exception):
@@ -29,7 +29,7 @@ def fork(journal: Journal, source: UUID, from_step: str) -> UUID:
         id=id,
         run_id=str(id),
         from_step=_checked(from_step),
-        timeout=_timeout(journal, source),
+        timeout=timeout_of(journal, source),
     )
     answer = journal.fork(transition)
     if isinstance(answer, UnknownStep):
@@ -50,9 +50,9 @@ def preview(journal: Journal, source: UUID, from_step: str) -> list[str]:
     return list(found.again)
 
 
-def _timeout(journal: Journal, source: UUID) -> timedelta | None:
+def timeout_of(journal: Journal, run: UUID) -> timedelta | None:
     """How long a run of this workflow may take, if this process knows the workflow."""
-    view = journal.look(source)
+    view = journal.look(run)
     workflow = None if view is None else registry.find(view.workflow_id, view.version)
     timeout: timedelta | None = getattr(workflow, "timeout", None)
     return timeout

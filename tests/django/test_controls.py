@@ -2,11 +2,13 @@
 
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connections, transaction
 from django.test import Client
+from django.utils import timezone
 
 from django_hookflow import TerminalError, workflow
 from django_hookflow.conf import options
@@ -48,6 +50,11 @@ def take():
 @workflow(workflow_id="tests.controls.reserving")
 def reserving(ctx):
     ctx.step.run("count", len, "abc")
+    return ctx.step.run("reserve", take)
+
+
+@workflow(workflow_id="tests.controls.within", timeout=timedelta(hours=1))
+def within(ctx):
     return ctx.step.run("reserve", take)
 
 
@@ -205,6 +212,20 @@ def test_a_failed_run_goes_on_from_what_failed_it(call, alias, failed):
         ("reserve", "failed", True, 0),
         ("reserve", "completed", False, 1),
     ]
+
+
+def test_a_retried_run_has_the_timeout_of_its_workflow_anew(call, alias):
+    run = row(within.trigger(), alias)
+    type(run).objects.using(alias).filter(pk=run.pk).update(deadline=timezone.now())
+    drain(Client())
+    run.refresh_from_db()
+    assert (run.status, run.error["type"]) == ("failed", "TimeoutError")
+    stock.append("it")
+    call(run, "retry")
+    run.refresh_from_db()
+    assert timedelta(minutes=59) < run.deadline - timezone.now() <= timedelta(hours=1)
+    drain(Client())
+    assert call(run, "get_result") == "it"
 
 
 def test_a_retry_that_fails_again_says_so(call, alias, failed):

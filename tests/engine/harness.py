@@ -165,7 +165,8 @@ class World:
 
     def retry(self, id: Any) -> Any:
         """What ``run.retry`` does."""
-        answer = self.journal.retry(Retry(id=id))
+        workflow = self.workflows[self.row(id).workflow_id]
+        answer = self.journal.retry(Retry(id=id, timeout=workflow.timeout))
         self.publish(id)
         return answer
 

@@ -353,6 +353,26 @@ def test_a_run_that_takes_longer_than_its_timeout_fails(world):
     assert in_order() == ["a", "told TimeoutError 1", "undo a a-1"]
 
 
+def test_a_run_that_took_too_long_has_its_timeout_anew_when_it_is_retried(world):
+    async def body(ctx):
+        return [await ctx.step.wait_for_event("go", "go") for _ in range(2)]
+
+    async def scenario():
+        run = world.trigger(body, timeout=timedelta(hours=1))
+        for _ in range(2):
+            await world.rest(skip=3601)
+            assert world.row(run).status == "failed"
+            assert world.row(run).error.type == "TimeoutError"
+            world.retry(run)
+        await world.rest(skip=3000)
+        for number in range(2):
+            world.send_event(run, "go", number)
+            await world.rest()
+        return run
+
+    assert world.row(asyncio.run(scenario())).result == [0, 1]
+
+
 def test_a_run_within_its_timeout_is_left_alone(world):
     async def body(ctx):
         await ctx.step.sleep("nap", 60)

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -54,6 +55,13 @@ def test_a_failed_run_is_due_now_under_a_new_epoch_and_wake(bench: Bench) -> Non
         error=None,
         finished_at=None,
     )
+
+
+def test_its_time_begins_anew(bench: Bench) -> None:
+    id, _ = failed(bench)
+    bench.alter(id, deadline=bench.time)
+    bench.journal.retry(Retry(id=id, timeout=timedelta(hours=1)))
+    assert bench.run(id).deadline == bench.time + timedelta(hours=1)
 
 
 def test_what_was_not_caught_is_superseded_and_goes_on_in_the_next_series(bench: Bench) -> None:

@@ -503,9 +503,14 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Re-open a failed run: what the body had not caught is superseded, all else stays."""
+    """Re-open a failed run: what the body had not caught is superseded, all else stays.
+
+    ``timeout`` is the time that it has from now on, ``None`` without an end: what it had is over,
+    or nearly so.
+    """
 
     id: UUID
+    timeout: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -274,6 +274,7 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
             wake_n=run.wake_n + 1,
             owed_at=draft.now,
             error=None,
+            deadline=None if transition.timeout is None else draft.now + transition.timeout,
             finished_at=None,
         )
     )

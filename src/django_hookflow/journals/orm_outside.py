@@ -290,6 +290,7 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
         "due_at": now,
         "wake_n": F("wake_n") + 1,
         "owed_at": now,
+        "deadline": None if transition.timeout is None else now + transition.timeout,
         "finished_at": None,
     }
     if not run.filter(status=RunStatus.FAILED.value).update(**reopened):

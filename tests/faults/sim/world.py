@@ -347,7 +347,7 @@ class World:
             return
         run.bodies.is_healed = run.retried = True
         self.faults.note("retry")
-        await self._insist("retry", Retry(id=run.id))
+        await self._insist("retry", Retry(id=run.id, timeout=run.bodies.timeout))
         if self.others is not None:
             self._ask_for_mail(run, self.others)  # what came when it was over is lost
 
