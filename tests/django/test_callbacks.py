@@ -40,7 +40,7 @@ from .harness import hookflow_settings, messages, post, row
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 #: Races of two answers on each database.
-RACES = int(os.environ.get("HOOKFLOW_TEST_RACES", "100"))
+RACES = int(os.environ.get("HOOKFLOW_TEST_RACES", "60"))
 FORM = "application/x-www-form-urlencoded"
 
 mailed: list[str] = []

@@ -1,6 +1,6 @@
 """Controls against a holder, on real connections: either order happens, and nothing is lost.
 
-``HOOKFLOW_TEST_RACES`` is how often each is run (100); one that has seen a single order proves
+``HOOKFLOW_TEST_RACES`` is how often each is run (60); one that has seen a single order proves
 nothing.
 """
 
@@ -41,7 +41,7 @@ from tests.journals.bench import LEASE, outcome
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
-RACES = int(os.environ.get("HOOKFLOW_TEST_RACES", "100"))
+RACES = int(os.environ.get("HOOKFLOW_TEST_RACES", "60"))
 
 Act = Callable[[Fence], Any]
 

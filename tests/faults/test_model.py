@@ -19,17 +19,15 @@ EVERY = (*WORLDS, *VOCABULARY, *FAMILIES)
 DROPPED = (*MUTATIONS, *NEW_MUTATIONS)
 
 
-@pytest.fixture(scope="module")
-def explored() -> dict[str, Found]:
-    return {}
+#: By the world's name. No fixture: the one of a module ends when a worker takes another's test
+#: in between, and everything would be explored twice.
+explored: dict[str, Found] = {}
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("model")  # what one explored, the next one counts
 @pytest.mark.parametrize("world", EVERY, ids=lambda world: world.name)
-def test_no_interleaving_with_any_one_fault_breaks_a_law(
-    world: World, explored: dict[str, Found]
-) -> None:
+def test_no_interleaving_with_any_one_fault_breaks_a_law(world: World) -> None:
     found = Search(world).run()
     explored[world.name] = found
     print(f"{world.name}: {found.states:,} states, {found.edges:,} steps")
@@ -39,7 +37,7 @@ def test_no_interleaving_with_any_one_fault_breaks_a_law(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("model")
-def test_search_is_wide_enough_to_mean_something(explored: dict[str, Found]) -> None:
+def test_search_is_wide_enough_to_mean_something() -> None:
     for world in EVERY:
         if world.name not in explored:  # run alone
             explored[world.name] = Search(world).run()
