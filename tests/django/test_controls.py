@@ -5,7 +5,6 @@ import time
 from datetime import timedelta
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.db import connections, transaction
 from django.test import Client
 from django.utils import timezone
@@ -64,16 +63,6 @@ def project(alias):
         messages()
         yield
         messages()
-
-
-@pytest.fixture(params=["plain", "awaited"])
-def call(request):
-    def do(run, name, *args, **kwargs):
-        if request.param == "plain":
-            return getattr(run, name)(*args, **kwargs)
-        return async_to_sync(getattr(run, "a" + name))(*args, **kwargs)
-
-    return do
 
 
 def started(alias, **data):

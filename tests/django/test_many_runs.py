@@ -37,16 +37,6 @@ def project(alias):
         messages()
 
 
-@pytest.fixture(params=["plain", "awaited"])
-def call(request):
-    def do(runs, name, *args, **kwargs):
-        if request.param == "plain":
-            return getattr(runs, name)(*args, **kwargs)
-        return async_to_sync(getattr(runs, "a" + name))(*args, **kwargs)
-
-    return do
-
-
 def ids(runs):
     return set(runs.values_list("run_id", flat=True))
 

@@ -7,7 +7,6 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.db import transaction
 
 from django_hookflow import RetryPolicy, workflow
@@ -122,16 +121,6 @@ def project(alias):
 def hookflow(project):
     with Hookflow() as kit:
         yield kit
-
-
-@pytest.fixture(params=["plain", "awaited"])
-def call(request):
-    def do(run, name, *args, **kwargs):
-        if request.param == "plain":
-            return getattr(run, name)(*args, **kwargs)
-        return async_to_sync(getattr(run, "a" + name))(*args, **kwargs)
-
-    return do
 
 
 BOTH_WAITS = pytest.mark.parametrize("flow", [waits, waits_plainly], ids=["async", "def"])
