@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
+from django_hookflow.core.callbacks import MAX_CONFIRM
 from django_hookflow.core.codec import MAX_DEPTH
 from django_hookflow.core.entries import Entry, Kind, StepStatus
 from django_hookflow.core.messages import MAX_BODY_BYTES
@@ -66,4 +67,5 @@ def test_transitions() -> None:
 
 
 def test_limits() -> None:
-    assert (MAX_DEPTH, MAX_STEP_ID, MAX_BODY_BYTES) == (150, 200, 16_384)
+    sizes = (MAX_DEPTH, MAX_STEP_ID, MAX_BODY_BYTES, MAX_CONFIRM)
+    assert sizes == (150, 200, 16_384, 200)

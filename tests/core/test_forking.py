@@ -1,6 +1,7 @@
 """What a fork takes over, from the journal alone."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -41,6 +42,16 @@ def test_what_was_requested_before_is_kept_if_it_has_an_outcome():
         ("a#1", 1, 0), ("a#2", 2, 0), ("b#1", 3, 0)
     ]  # fmt: skip
     assert found.again == ("nap#1", "a#3")
+
+
+def test_what_the_source_has_to_undo_or_to_cancel_stays_the_source_s():
+    child = step("ship", 0, 1, kind=Kind.CHILD, child=UUID(int=1))
+    charge = step("charge", 1, 2, undo="refund")
+    found = cut([child, charge, step("x", 2, None)], "x")
+    assert isinstance(found, Cut)
+    assert [(e.key, e.undo, e.child) for e in found.kept] == [
+        ("ship#1", "", None), ("charge#1", "", None)
+    ]  # fmt: skip
 
 
 def test_seqs_are_without_gaps_in_the_order_of_the_outcomes():

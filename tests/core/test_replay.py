@@ -277,3 +277,33 @@ def test_what_was_superseded_is_asked_for_under_its_next_series():
     assert ask(replay, "charge").series == 2
     assert ask(replay, "nap", kind=Kind.SLEEP, call="").series == 1
     assert ask(replay, "ship").series == 0
+
+
+def test_what_no_workflow_asks_for_has_its_own_key_and_is_not_numbered():
+    undone = replace(entry("charge", 1, kind=Kind.UNDO), key="charge#2/undo")
+    replay = Replay([undone], seq=1)
+    for key in ("charge#3/undo", "charge#2/undo"):
+        asked = Request(step_id="charge", kind=Kind.UNDO, call="m.f", key=key)
+        answer = replay.ask(asked)
+        assert answer.key == key
+    assert answer == Recorded(key="charge#2/undo")
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_items_of_a_map_are_told_apart_by_their_arguments(exact):
+    replay = Replay([entry("item[0]", 1, sha="A")], seq=1)
+    got = replay.ask(
+        Request(step_id="item[0]", kind=Kind.RUN, call="m.f", args_sha="B", exact=exact)
+    )
+    assert isinstance(got, Mismatch if exact else Recorded)
+
+
+def test_a_row_that_was_just_written_is_among_what_is_recorded():
+    """It may have to be undone, and a body that ends early has not asked for it."""
+    replay = Replay([entry("a", 1)], seq=1)
+    ask(replay, "a")
+    assert replay.asked_for_all()
+    row = entry("child", kind=Kind.CHILD)
+    replay.note(row)
+    assert replay.without(["a#1"]) == [row]
+    assert not replay.asked_for_all()

@@ -7,6 +7,7 @@ def test_tags_are_pairs_of_text():
     assert check_tags({"shop": "EU ", "order": 42}) == (("order", "42"), ("shop", "EU "))
     assert check_tags({"k" * 100: "v" * 200}) == (("k" * 100, "v" * 200),)
     assert check_tags({"below": -7}) == (("below", "-7"),)
+    assert check_tags({"large": 10**199}) == (("large", "1" + 199 * "0"),)
     assert check_tags(None) == check_tags({}) == ()
 
 
@@ -15,7 +16,7 @@ def test_tags_are_pairs_of_text():
     [
         ([("a", "b")], "tags is a dict"),
         ("a=b", "tags is a dict"),
-        ({1: "a"}, "a tag's key is a str"),
+        ({1: "a"}, "a tag's key is a str of 1 to 100 characters, not 1"),
         ({"": "a"}, "a tag's key has 1 to 100"),
         ({"k" * 101: "a"}, "a tag's key has 1 to 100"),
         ({"a\x00": "a"}, "NUL"),
@@ -24,6 +25,7 @@ def test_tags_are_pairs_of_text():
         ({"a": True}, "or a whole number, not True"),
         ({"a": 1.5}, "or a whole number, not 1.5"),
         ({"a": None}, "or a whole number, not None"),
+        ({"a": 10**200}, "or a whole number"),
         ({"a": 10**5000}, "or a whole number"),
         ({"a": "\ud800"}, "surrogate"),
     ],

@@ -62,6 +62,7 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "core/replay:Replay.__init__: entry.is_outcome and entry.seq is not None: without operand 1",
         "core/replay:Replay.__init__: entry.is_outcome and entry.seq is not None: without operand 2",
         "core/replay:Replay._first_differs: entry is None or key not in self._asked: without operand 2",
+        "core/replay:Replay.ask: occurrence == 2 and (not request.key) and (not reason): without operand 2",
         "journals/memory_holder:_fire_due: entry.kind is Kind.SLEEP and (not entry.is_outcome) and (entry.ready_at is not None) an...: without operand 3",
         "journals/memory_holder:_entry_of: entry.ready_at is not None and entry.ready_at > now: without operand 1",
         "journals/memory_holder:_held: run is None or run.status not in OPEN or (not run.holds(fence.epoch)): without operand 2",
@@ -93,7 +94,14 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "journals/memory_holder:commit: '': becomes 'mutated'",
         "journals/memory_rows:MemoryEvent: False: becomes True",
     ),
-    "How much of a bad value an error message shows.": ("core/showing:: 80: plus 1",),
+    "How much of a bad value an error message shows.": (
+        "core/showing:: 80: plus 1",
+        "core/requests:check_text: 40: plus 1",
+    ),
+    "An outcome has its number; only the type does not know.": (
+        "core/forking:cut: entry.seq or 0: without operand 2",
+        "core/forking:cut: 0: plus 1",
+    ),
     "The signal that follows in the same transaction marks the event as seen.": (
         "journals/memory_outside:send_event: MemoryEvent(number=draft.next_event(), run=run.id, name=transition.name, payload=transi...: without seen=",
         "journals/memory_outside:send_event: True: becomes False",
