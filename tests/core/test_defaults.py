@@ -11,6 +11,7 @@ from django_hookflow.core.requests import MAX_STEP_ID, Request
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import (
     Beat,
+    Cancelled,
     Claimed,
     Fence,
     Finish,
@@ -57,10 +58,13 @@ def test_transitions() -> None:
     facts = {"run_id": "r", "workflow_id": "w", "version": "", "seed": 1, "data": "{}"}
     trigger = Trigger(id=ID, **facts)
     assert (trigger.delay, trigger.not_before, trigger.timeout) == (timedelta(0), None, None)
+    assert (trigger.parent, trigger.parent_step, trigger.depth) == (None, "", 0)
     suspend = Suspend(fence=FENCE, seen=0, due=None)
     assert (suspend.waits, suspend.pending, suspend.blocked) == ((), (), "")
     finish = Finish(fence=FENCE, status="completed")
-    assert (finish.result, finish.error, finish.parent) == (None, None, None)
+    assert (finish.result, finish.error) == (None, None)
+    assert (finish.parent, finish.parent_step) == (None, "")
+    assert Cancelled().owed is False
     assert SendEvent(id=ID, name="n", payload="1").dedup_id is None
     assert (Beat().held, Beat().lease) == ({}, timedelta(0))
     assert Claimed(run=None, entries=(), found_dead=False).series == {}

@@ -88,11 +88,14 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "core/ports:Controls.acancel: True: becomes False",
         "core/ports:Controls.get_result: 0: plus 1",
         "core/ports:Controls.aget_result: 0: plus 1",
+        "core/ports:Controls.fork: False: becomes True",
+        "core/ports:Controls.afork: False: becomes True",
     ),
     "The name that a type variable has for itself.": ("journals/memory:: 'R': becomes ''",),
     "A default that nobody relies on: whoever looks at it was given it.": (
         "journals/memory_holder:commit: '': becomes 'mutated'",
         "journals/memory_rows:MemoryEvent: False: becomes True",
+        "core/transitions:RunView: 0: plus 1",
     ),
     "How much of a bad value an error message shows.": (
         "core/showing:: 80: plus 1",
