@@ -2,7 +2,8 @@
 
 Ends with 1 and the seeds that broke a promise, each with what went wrong; ``--seed N --trace``
 shows one of them again, event by event. ``--pairs`` is the crash sweep with two deaths: every
-crash point that a workflow passes, then every one that it passes after that.
+crash point that a workflow passes, then every one that it passes after that; ``--pairs 20000``
+ends after so many, of workflows and first deaths in an order by chance.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import gc
 import logging
 import multiprocessing
 import os
+import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +23,14 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.sim", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2000, help="how many (default: 2000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
-    parser.add_argument("--pairs", action="store_true", help="every pair of crashes, no seeds")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        nargs="?",
+        const=sys.maxsize,
+        metavar="MOST",
+        help="pairs of crashes, no seeds: all of them, or about so many",
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--trace", action="store_true", help="print what happened, with --seed")
@@ -102,19 +112,22 @@ def what_broke(world: Any, name: str) -> str:
     return ""
 
 
-def pairs(processes: int) -> int:
+def pairs(processes: int, most: int) -> int:
     started, done, bad = time.monotonic(), 0, 0
     from tests.faults.sim.sweep import PROGRAMS, singles  # needs the set-up
 
     firsts = [case for program in PROGRAMS for case in singles(program)]
+    random.Random(0).shuffle(firsts)
     with crew(processes) as pool:
         for number, (count, broken) in enumerate(pool.imap_unordered(run_pairs, firsts), 1):
             done, bad = done + count, bad + len(broken)
             print(*broken, sep="\n", end="\n" if broken else "", flush=True)
-            if number % 100 == 0 or number == len(firsts):
+            if number % 100 == 0 or number == len(firsts) or done >= most:
                 took = time.monotonic() - started
                 print(f"{number} of {len(firsts)} first deaths, {done} pairs", end=", ")
                 print(f"{bad} broken, {took:.0f} s", flush=True)
+            if done >= most:
+                break
     return 1 if bad else 0
 
 
@@ -137,7 +150,7 @@ def main() -> int:
     if asked.seed is not None:
         set_up()
         return one(asked.seed, trace=asked.trace)
-    if asked.pairs:
+    if asked.pairs is not None:
         set_up()
-        return pairs(asked.processes)
+        return pairs(asked.processes, asked.pairs)
     return many(range(asked.first, asked.first + asked.seeds), asked.processes)
