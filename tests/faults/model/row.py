@@ -46,10 +46,17 @@ NOTHING = Asked(work="", sleep=False, events="", end=False)
 
 
 def claim(world: World, s: State, wake: int) -> State:
-    """Of a run that is due and not leased. Sleeps that are due fire in the same transaction."""
+    """Of a run that is due and not leased. Sleeps that are due fire in the same transaction.
+
+    Not those of a cancelling run. Of a failing one they do: nobody is told of it any more.
+    """
     journal = s.journal
-    body = s.status != CANCELLING and not s.failing
-    if body and SLEEP in world.program.units and s.timer == PAST and SLEEP not in journal:
+    if (
+        s.status != CANCELLING
+        and SLEEP in world.program.units
+        and s.timer == PAST
+        and SLEEP not in journal
+    ):
         journal += SLEEP
     return s._replace(
         status=s.status if s.status == CANCELLING else RUNNING,
