@@ -1,7 +1,7 @@
 """The real journals do what the model does: its walks, action by action, state by state."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +10,14 @@ from django.conf import settings
 
 from django_hookflow.core.transitions import Signal, Suspend
 from django_hookflow.journals.memory import MemoryJournal
-from tests.faults.model.conformance import Disagreement, Replay
-from tests.faults.model.playing import PASSES, PLAYERS, UNNOTICED, play
+from tests.faults.model.conformance import Disagreement
 from tests.faults.model.programs import MAILBOX, RACE, SEQUENCE, TIMED
-from tests.faults.model.senders import MemorySenders, OrmSenders, Senders
+from tests.faults.model.replaying import PASSES, PLAYERS, UNNOTICED, Answers, in_memory, replay_over
+from tests.faults.model.senders import OrmSenders
 from tests.faults.model.state import World
-from tests.faults.model.walks import Walk, covering_walks, random_walks, telling_walks
+from tests.faults.model.walks import covering_walks, random_walks, telling_walks
 from tests.faults.model.worlds import LONGER
-from tests.journals.bench import Bench, MemoryBench, OrmBench
+from tests.journals.bench import OrmBench
 
 SEED = 7
 #: Of each world, in memory; and on a database, chosen from sixty times as many.
@@ -38,27 +38,6 @@ SMALL = (
     World(name="timed", program=TIMED, faults=0),
     World(name="sequence", program=SEQUENCE, faults=0),
 )
-
-
-Answers = Counter[tuple[str, str]]
-
-
-def replay(bench: Bench, senders: Senders, world: World, walk: Walk) -> Answers:
-    answers = Replay(bench, senders, world, walk).run(play, UNNOTICED)
-    answers["walks", ""] += 1
-    return answers
-
-
-def in_memory(
-    world: World, walks: Iterable[Walk], kind: type[MemoryJournal] = MemoryJournal
-) -> Answers:
-    """Each over a journal of its own: it looks through all of its runs."""
-    answers: Answers = Counter()
-    for walk in walks:
-        bench = MemoryBench()
-        bench.journal = kind(bench.now, bench.crash)
-        answers.update(replay(bench, MemorySenders(bench), world, walk))
-    return answers
 
 
 def test_memory_journal_follows_random_walks() -> None:
@@ -116,7 +95,7 @@ def test_orm_journal_follows_random_walks(alias: str) -> None:
     bench, answers = OrmBench(alias), Answers()
     for world in WORLDS:
         for walk in telling_walks(world, seed=SEED, count=TELLING):
-            answers.update(replay(bench, OrmSenders(bench), world, walk))
+            answers.update(replay_over(bench, OrmSenders(bench), world, walk))
     assert MUST_HAPPEN - set(answers) == set()
 
 

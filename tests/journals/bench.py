@@ -123,6 +123,10 @@ class Bench:
         """All its steps, as a retry does."""
         raise NotImplementedError
 
+    def superseded(self, id: uuid.UUID) -> set[tuple[str, int]]:
+        """Of the steps that are: key and series."""
+        raise NotImplementedError
+
     def add_unseen_event(self, id: uuid.UUID, name: str) -> None:
         raise NotImplementedError
 
@@ -173,6 +177,10 @@ class MemoryBench(Bench):
     def supersede(self, id: uuid.UUID) -> None:
         rows = self.journal._stored.steps[id]
         rows.update({key: replace(step, superseded=True) for key, step in rows.items()})
+
+    def superseded(self, id: uuid.UUID) -> set[tuple[str, int]]:
+        rows = self.journal._stored.steps.get(id, {})
+        return {(key, series) for (_, key, series), step in rows.items() if step.superseded}
 
     def remove(self, id: uuid.UUID) -> None:
         self.journal._stored.remove([id])
@@ -240,3 +248,7 @@ class OrmBench(Bench):
 
     def supersede(self, id: uuid.UUID) -> None:
         steps(self.alias).filter(workflow_run=id).update(superseded=True)
+
+    def superseded(self, id: uuid.UUID) -> set[tuple[str, int]]:
+        rows = steps(self.alias).filter(workflow_run=id, superseded=True)
+        return set(rows.values_list("key", "series"))

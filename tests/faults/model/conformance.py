@@ -14,8 +14,8 @@ from typing import Any
 from django_hookflow.core.transitions import Cancel, Fence
 from tests.faults.model.projection import row_of, state_of
 from tests.faults.model.senders import Senders
-from tests.faults.model.state import ABSENT, Handler, World
-from tests.faults.model.walks import Step, Walk
+from tests.faults.model.state import ABSENT, Handler, State, World
+from tests.faults.model.walks import OF_CHILD, Step, Walk
 from tests.journals.bench import START, Bench
 
 TICK = timedelta(hours=4)
@@ -34,7 +34,14 @@ class Disagreement(AssertionError):
 class Replay:
     """One walk over one journal; ``playing`` knows what to do for each action."""
 
-    def __init__(self, bench: Bench, senders: Senders, world: World, walk: Walk) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        senders: Senders,
+        world: World,
+        walk: Walk,
+        parent: "Replay | None" = None,
+    ) -> None:
         self.bench = bench
         self.journal = bench.journal
         self.senders = senders
@@ -42,6 +49,10 @@ class Replay:
         self.walk = walk
         self.id = uuid.UUID(int=0)
         self.at = 0
+        self.parent = parent
+        self.child: Replay | None = None
+        if world.child is not None:
+            self.child = Replay(bench, senders, world.of_child, walk, self)
         self.signals: dict[int, Callable[[], object]] = {}
         self.timer_at = self._next(*TIMER_PASSES)
 
@@ -52,19 +63,33 @@ class Replay:
         """
         answers: Counter[tuple[str, str]] = Counter()
         for step in self.walk:
-            self.at += 1
-            self.bench.time = _time(self.at)
-            answers[step.action[0], play(self, step)] += 1
-            if step.action[0] not in unnoticed:
-                self._compare(step)
-        if self.id.int:
-            self.journal.cancel(Cancel(id=self.id))  # the next walk's sweeper leaves it alone
+            self._go_on()
+            who, part = (self.child, step.of_child()) if step.is_of_child else (self, step)
+            answers[step.action[0], play(who, part) + _tells(step)] += 1
+            if part.action[0] not in unnoticed:
+                self._compare(step.after)
+        self._leave()
         return answers
 
-    def _compare(self, step: Step) -> None:
-        if step.after.status != ABSENT:
+    def _go_on(self) -> None:
+        self.at += 1
+        self.bench.time = _time(self.at)
+        if self.child is not None:
+            self.child.at = self.at
+
+    def _leave(self) -> None:
+        """The next walk's sweeper finds nothing of this one."""
+        if self.id.int:
+            self.journal.cancel(Cancel(id=self.id, compensate=False))
+        if self.child is not None:
+            self.child._leave()
+
+    def _compare(self, after: State) -> None:
+        if after.status != ABSENT:
             found = row_of(self.bench, self.id, self.timer_at)
-            self.check(found, state_of(self.world, step.after))
+            self.check(found, state_of(self.world, after))
+        if self.child is not None and after.child is not None:
+            self.child._compare(after.child)
 
     def check(self, found: Any, wanted: Any) -> None:
         if found != wanted:
@@ -76,9 +101,10 @@ class Replay:
     # --- time
 
     def _next(self, *names: str) -> datetime:
-        """Just before the next action of one of these names."""
+        """Just before the next action of one of these names, the child's if it is one."""
+        mark = "" if self.parent is None else OF_CHILD
         for at in range(self.at + 1, len(self.walk) + 1):
-            if self.walk[at - 1].action[0] in names:
+            if self.walk[at - 1].action[0] in [mark + name for name in names]:
                 return _time(at) - MARGIN
         return NEVER
 
@@ -88,6 +114,14 @@ class Replay:
 
     def fence(self, h: Handler) -> Fence:
         return Fence(id=self.id, epoch=h.epoch, lease=self.lease())
+
+
+def _tells(step: Step) -> str:
+    """What a child's step is to its parent."""
+    before, after = step.before, step.after
+    if not step.is_of_child or after.signals == before.signals:
+        return ""
+    return ", wakes its parent" if after.wake_n > before.wake_n else ", tells its parent"
 
 
 def _time(at: int) -> datetime:

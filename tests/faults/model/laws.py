@@ -8,6 +8,7 @@ from tests.faults.model.programs import (
     CHILD,
     CHILD_FAILED,
     EVENTS,
+    SLEEP,
     SUPERSEDED,
     TIMEOUT,
     UNDO,
@@ -201,7 +202,7 @@ def _undoing_step(world: World, s: State, t: State) -> Iterator[str]:
     program = world.program
     if any(s.effects[program.work.index(UNDO[unit])] for unit in program.undos):
         added = t.journal[len(s.journal) :]
-        if added and added not in UNDOING and s.faults == world.faults:
+        if added and added not in (*UNDOING, SLEEP) and s.faults == world.faults:
             yield UNDONE_UNDER_WAY
     for unit in program.undos:
         undo = UNDO[unit]

@@ -66,14 +66,14 @@ def cancel(world: World, s: State) -> State | None:
         status=CANCELLING,
         due=LEASE if held else NOW,
         signals=s.signals + world.rules.cancel_moves_signals,
+        waits=False,
         late=0,
     )
 
 
 def has_undos(world: World, s: State) -> bool:
-    """Whether anything is left to compensate."""
-    done = {unit for unit in s.journal if unit in world.program.undos}
-    return bool((done | set(s.undos)) - set(undone(s.journal).upper()))
+    """Whether a step has to be compensated, or had to be: of that the next holder finds none."""
+    return s.undos != "" or any(unit in world.program.undos for unit in s.journal)
 
 
 def end(s: State) -> State | None:
@@ -115,7 +115,13 @@ def retry(world: World, s: State) -> State | None:
     if world.rules.retry_supersedes:
         journal = journal.replace(FAILURE, SUPERSEDED)
     woken = s._replace(wake_n=s.wake_n + 1, owed=True, due=NOW) if world.rules.retry_is_due else s
-    return woken._replace(status=SUSPENDED, epoch=s.epoch + 1, failing=False, journal=journal)
+    return woken._replace(
+        status=SUSPENDED,
+        epoch=s.epoch + 1,
+        signals=s.signals + 1,  # a child may have ended meanwhile, and told a run that was over
+        failing=False,
+        journal=journal,
+    )
 
 
 # --- wake-ups

@@ -3,75 +3,19 @@
 Longer than other modules because it is a list: one function for each action.
 """
 
-from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from django_hookflow.core import admission
-from django_hookflow.core.entries import Entry, ErrorRecord, Kind, RunStatus
-from django_hookflow.core.transitions import (
-    Atomic,
-    Claim,
-    Claimed,
-    Commit,
-    Committed,
-    Fenced,
-    Finish,
-    Finished,
-    Fire,
-    NotYet,
-    Rearm,
-    Receive,
-    Record,
-    Release,
-    SendEvent,
-    Signalled,
-    SignalsMoved,
-    Suspend,
-    Suspended,
-)
+from django_hookflow.core.transitions import Claim, Claimed, Rearm, SendEvent, Signalled
 from django_hookflow.engine.publishing import OVERDUE_AFTER, OWED_AFTER
-from tests.faults.model import row
-from tests.faults.model.conformance import LEASE_ENDS, MARGIN, TIMER_PASSES, Replay
-from tests.faults.model.programs import SLEEP, asked
+from tests.faults.model.conformance import Replay
+from tests.faults.model.playing_entries import Player
+from tests.faults.model.programs import SUPERSEDED
+from tests.faults.model.projection import unit_of
 from tests.faults.model.senders import EVENT
-from tests.faults.model.state import EXPIRED, FREE, HELD, TIMER, TO_COME, Handler
+from tests.faults.model.state import EXPIRED, FREE, HELD, TIMER, TO_COME
 from tests.faults.model.walks import Step
-from tests.journals.bench import entry, outcome, sleep
-
-LATE = ErrorRecord(type="EventTimeout", message="too late", raises="EventTimeout")
-
-Player = Callable[..., str]
-
-
-def play(replay: Replay, step: Step) -> str:
-    """Do it, check the answer, and say which of its answers it was."""
-    player = PLAYERS.get(step.action[0].removeprefix("F "))
-    if player is None:
-        assert step.action[0] in UNNOTICED | PASSES, f"nobody plays {step.action[0]!r}"
-        return ""
-    return player(replay, step, *step.action[1:])
-
-
-#: What happens outside of the row.
-UNNOTICED = {
-    "event joins",
-    "F sender dies before SIGNAL",
-    "F dies before POST",
-    "F dies before its note",
-    "F POST fails",
-    "delivers",
-    "F delivers early",
-    "F loses",
-    "F duplicates",
-    "F gives up on",
-    "F crashes",
-    "executes",
-    "is told",
-    "answers",
-}
-
-#: What is done by the clock alone.
-PASSES = {*TIMER_PASSES, *LEASE_ENDS}
 
 # --- from outside
 
@@ -138,6 +82,10 @@ def _notes(replay: Replay, step: Step, wake: int) -> str:
 
 
 def _nudges(replay: Replay, step: Step) -> str:
+    """A pass nudges all that is overdue; here one run at a time."""
+    other = replay.parent or replay.child
+    if other is not None and other.id.int:
+        replay.bench.alter(other.id, nudged_at=replay.bench.time)
     replay.check(replay.id in replay.journal.nudge(overdue=OVERDUE_AFTER, limit=500), True)
     return ""
 
@@ -145,21 +93,22 @@ def _nudges(replay: Replay, step: Step) -> str:
 # --- a delivery that claims nothing
 
 
-def _finds(replay: Replay, wake: int, wanted: type) -> None:
+def finds(replay: Replay, wake: int, wanted: type) -> Any:
     found = admission.admit(replay.journal.look(replay.id), wake=wake, registered=True)
     replay.check(type(found), wanted)
+    return found
 
 
 def _only_finds(wanted: type) -> Player:
     def player(replay: Replay, step: Step, wake: int) -> str:
-        _finds(replay, wake, wanted)
+        finds(replay, wake, wanted)
         return ""
 
     return player
 
 
 def _early(replay: Replay, step: Step, wake: int) -> str:
-    _finds(replay, wake, admission.Early)
+    finds(replay, wake, admission.Early)
     replay.check(replay.journal.rearm(Rearm(id=replay.id, wake=wake)), True)
     return ""
 
@@ -168,127 +117,18 @@ def _early(replay: Replay, step: Step, wake: int) -> str:
 
 
 def _claims(replay: Replay, step: Step, wake: int) -> str:
-    _finds(replay, wake, admission.Proceed)
+    finds(replay, wake, admission.Proceed)
     claim = Claim(id=replay.id, wake=wake, lease=replay.lease())
     claimed = replay.journal.claim(claim)
     assert isinstance(claimed, Claimed), claimed
     dead = step.before.lease == EXPIRED
     replay.check(claimed.found_dead, dead)
     replay.check(claimed.run.signals, step.after.signals)
-    outcomes = sorted((e.seq, e.key[0]) for e in claimed.entries if e.is_outcome)
-    wanted = enumerate(step.after.journal.replace("x", "E"), start=1)
-    replay.check(outcomes, list(wanted))
+    outcomes = sorted((e.seq, unit_of(e)) for e in claimed.entries if e.is_outcome)
+    numbered = enumerate(step.after.journal, start=1)
+    replay.check(outcomes, [(seq, unit) for seq, unit in numbered if unit != SUPERSEDED])
+    replay.check(set(claimed.series.values()), {1} if SUPERSEDED in step.after.journal else set())
     return "found dead" if dead else "found free"
-
-
-def _commit(replay: Replay, step: Step, transition: Commit, *, refused: bool) -> str:
-    try:
-        answer = replay.journal.commit(transition)
-    except Fenced:
-        replay.check("fenced", "fenced" if refused else "committed")
-        return "fenced"
-    assert isinstance(answer, Committed), answer
-    replay.check((answer.entry.seq, refused), (len(step.after.journal), False))
-    return "committed"
-
-
-def _refused(replay: Replay, step: Step, h: Handler) -> bool:
-    return not row.holds(replay.world, step.before, h)
-
-
-def _records(replay: Replay, step: Step, h: Handler, unit: str) -> str:
-    transition = Record(fence=replay.fence(h), entry=outcome(unit))
-    return _commit(replay, step, transition, refused=_refused(replay, step, h))
-
-
-def _atomically(replay: Replay, step: Step, h: Handler, unit: str) -> str:
-    effects: list[str] = []
-
-    def work() -> str:
-        effects.append(unit)
-        return '"done"'
-
-    transition = Atomic(fence=replay.fence(h), entry=entry(unit, Kind.ATOMIC, attempt=1), work=work)
-    answer = _commit(replay, step, transition, refused=_refused(replay, step, h))
-    replay.check(effects, [unit])
-    return answer
-
-
-def _fires(replay: Replay, step: Step, h: Handler, unwritten: bool) -> str:
-    ready_at = replay.bench.time - MARGIN if unwritten else replay.timer_at
-    transition = Fire(fence=replay.fence(h), entry=sleep(SLEEP, ready_at))
-    return _commit(replay, step, transition, refused=_refused(replay, step, h))
-
-
-def _wait(replay: Replay, unit: str) -> Entry:
-    ready_at = replay.timer_at if replay.world.program.timed else None
-    return entry(unit, Kind.EVENT, event=EVENT, ready_at=ready_at)
-
-
-def _receive(replay: Replay, h: Handler, unit: str) -> Receive:
-    return Receive(fence=replay.fence(h), entry=_wait(replay, unit), timeout_error=LATE)
-
-
-def _receives(replay: Replay, step: Step, h: Handler, unit: str, found: str) -> str:
-    transition = _receive(replay, h, unit)
-    return found + " " + _commit(replay, step, transition, refused=_refused(replay, step, h))
-
-
-def _finds_nothing(replay: Replay, step: Step, h: Handler, unit: str) -> str:
-    replay.check(type(replay.journal.commit(_receive(replay, h, unit))), NotYet)
-    return ""
-
-
-def _suspends(replay: Replay, step: Step, h: Handler) -> str:
-    transition = _suspension(replay, step, h)
-    try:
-        answer = replay.journal.suspend(transition)
-    except Fenced:
-        replay.check("fenced", "fenced" if _refused(replay, step, h) else "held")
-        return "fenced"
-    replay.check(_refused(replay, step, h), False)
-    if step.after.lease == FREE:
-        replay.check(answer, Suspended(owed=transition.due is not None))
-        return "suspended"
-    replay.check(answer, SignalsMoved(seen=step.after.signals))
-    return "moved"
-
-
-def _suspension(replay: Replay, step: Step, h: Handler) -> Suspend:
-    wanted = asked(replay.world.program, h.handed)
-    pending = [_wait(replay, unit) for unit in wanted.events]
-    if wanted.sleep:
-        pending.append(sleep(SLEEP, replay.timer_at))
-    at_once = step.action[0] == "F stops"
-    timed = wanted.sleep or (replay.world.program.timed and wanted.events != "")
-    return Suspend(
-        fence=replay.fence(h),
-        seen=h.seen,
-        due=timedelta(0) if at_once else replay.timer_at if timed else None,
-        waits=(f"event:{EVENT}",) if wanted.events else (),
-        pending=tuple(pending),
-    )
-
-
-def _releases(replay: Replay, step: Step, h: Handler) -> str:
-    try:
-        replay.journal.release(Release(fence=replay.fence(h)))
-    except Fenced:
-        replay.check("fenced", "fenced" if _refused(replay, step, h) else "held")
-        return "fenced"
-    replay.check(_refused(replay, step, h), False)
-    return "released"
-
-
-def _finishes(replay: Replay, step: Step, h: Handler) -> str:
-    finish = Finish(fence=replay.fence(h), status=RunStatus.COMPLETED, result="1")
-    try:
-        replay.check(replay.journal.finish(finish), Finished())
-    except Fenced:
-        replay.check("fenced", "fenced" if _refused(replay, step, h) else "held")
-        return "fenced"
-    replay.check(_refused(replay, step, h), False)
-    return "finished"
 
 
 #: By the name of the action, without the mark of a fault.
@@ -310,14 +150,4 @@ PLAYERS: dict[str, Player] = {
     "finds it stale": _only_finds(admission.Stale),
     "finds it early": _early,
     "claims": _claims,
-    "records": _records,
-    "records too late": _records,
-    "commits atomically": _atomically,
-    "fires": _fires,
-    "receives": _receives,
-    "finds no event": _finds_nothing,
-    "suspends": _suspends,
-    "stops": _suspends,
-    "releases": _releases,
-    "finishes": _finishes,
 }

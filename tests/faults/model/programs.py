@@ -79,13 +79,13 @@ def asked(program: Program, handed: str) -> Asked:
 @cache
 def forward(journal: str) -> str:
     """The outcomes that the body is given."""
-    done = journal.rstrip(UNDOING).replace(TIMEOUT, "E").replace(SUPERSEDED, "")
-    return done.replace(CHILD_FAILED, CHILD)
+    done = journal.replace(TIMEOUT, "E").replace(SUPERSEDED, "").replace(CHILD_FAILED, CHILD)
+    return "".join(unit for unit in done if unit not in UNDOING)
 
 
 def undone(journal: str) -> str:
-    """The compensations."""
-    return journal[len(journal.rstrip(UNDOING)) :]
+    """The compensations. A sleep may end among them: whoever claims a failing run fires it."""
+    return "".join(unit for unit in journal if unit in UNDOING)
 
 
 @cache
@@ -108,10 +108,16 @@ def fits(program: Program, journal: str) -> bool:
     done = forward(journal)
     if len(set(journal.replace(SUPERSEDED, ""))) != len(journal.replace(SUPERSEDED, "")):
         return False
-    if set(done) & set(UNDOING):
-        return False  # the body went on after a compensation
+    if _goes_on_undone(journal):
+        return False
     done = done.replace(FAILURE, program.may_fail)
     return all(unit in program.body(done[:n]) for n, unit in enumerate(done))
+
+
+def _goes_on_undone(journal: str) -> bool:
+    """Whether the body went on after a compensation."""
+    kept = journal.replace(SLEEP, "")
+    return kept.rstrip(UNDOING) != "".join(unit for unit in kept if unit not in UNDOING)
 
 
 def in_stages(*stages: str) -> Callable[[str], str]:
@@ -170,6 +176,16 @@ FAILS_BESIDE = Program(
     units="AC",
     body=in_stages("AC"),
     length=2,
+    undos="A",
+    may_fail="C",
+    parallel=True,
+)
+#: The same beside a sleep, which may end after the run has failed.
+FAILS_ASLEEP = Program(
+    name="fails asleep",
+    units="ATC",
+    body=lambda done: "ATC" if "A" in done else "AT",
+    length=3,
     undos="A",
     may_fail="C",
     parallel=True,

@@ -1,11 +1,12 @@
 """What the model and a real journal are compared by."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django_hookflow.core.entries import Entry, RunStatus
-from tests.faults.model.programs import SLEEP, TIMEOUT
+from django_hookflow.core.entries import Entry, Kind, RunStatus
+from tests.faults.model.programs import CHILD_FAILED, FAILURE, SLEEP, SUPERSEDED, TIMEOUT
 from tests.faults.model.state import (
     CANCELLED,
     CANCELLING,
@@ -28,6 +29,7 @@ from tests.faults.model.state import (
     UNSET,
     State,
     World,
+    is_open,
 )
 
 STATUSES = {
@@ -60,6 +62,8 @@ class Projection(NamedTuple):
     journal: str
     timer_written: bool
     mail: str
+    failing: bool
+    undos: str
 
 
 def state_of(world: World, s: State) -> Projection:
@@ -72,13 +76,15 @@ def state_of(world: World, s: State) -> Projection:
         lease_w=s.lease_w,
         wake_n=s.wake_n,
         owed=s.owed,
-        due=s.due if s.lease == FREE else LEASE,
+        due=s.due,
         signals=s.signals,
         waits=s.waits,
         seq=len(s.journal),
         journal=s.journal,
         timer_written=s.timer != UNSET and timed not in recorded,
         mail="".join(mail for mail in s.mail if mail >= UNSEEN),
+        failing=s.failing and is_open(s),
+        undos=s.undos,
     )
 
 
@@ -96,30 +102,43 @@ def row_of(bench: Any, id: UUID, timer_at: datetime) -> Projection:
         signals=run.signals,
         waits=run.waits != (),
         seq=run.seq,
-        journal=_journal(steps),
+        journal=_journal(steps, bench.superseded(id)),
         timer_written=any(e.ready_at == timer_at for e in steps if not e.is_outcome),
         mail="".join(
             CONSUMED if mail.consumed_by else SEEN if mail.seen else UNSEEN
             for mail in bench.mail(id)
         ),
+        failing=run.error is not None and run.finished_at is None,
+        undos="".join(e.key[0] for e in steps if e.undo and not e.is_outcome),
     )
 
 
 def _due(run: Any, now: datetime, timer_at: datetime) -> int:
     if run.due_at is None:
         return NONE
-    if run.lease_until is not None:
-        return LEASE if run.due_at == run.lease_until else STRANGE
+    if run.due_at == run.lease_until:
+        return LEASE
     if run.due_at == timer_at:
         return TIMER
     return NOW if run.due_at <= now else STRANGE
 
 
-def _journal(steps: tuple[Entry, ...]) -> str:
+def _journal(steps: tuple[Entry, ...], superseded: Collection[tuple[str, int]]) -> str:
     """Outcomes in the order of seq; ``?`` where a number is missing or given twice."""
-    outcomes = sorted((e.seq or 0, e.key) for e in steps if e.is_outcome)
-    failed = {e.key for e in steps if e.is_failed}
-    return "".join(
-        "?" if seq != n else TIMEOUT if key in failed else key[0]
-        for n, (seq, key) in enumerate(outcomes, start=1)
+    outcomes = sorted(
+        (e.seq or 0, SUPERSEDED if (e.key, e.series) in superseded else unit_of(e))
+        for e in steps
+        if e.is_outcome
     )
+    return "".join("?" if seq != n else unit for n, (seq, unit) in enumerate(outcomes, start=1))
+
+
+#: What a unit is that has failed.
+FAILED_AS = {Kind.EVENT: TIMEOUT, Kind.CHILD: CHILD_FAILED}
+
+
+def unit_of(outcome: Entry) -> str:
+    if outcome.is_failed:
+        return FAILED_AS.get(outcome.kind, FAILURE)
+    unit = outcome.key[0]
+    return unit.lower() if outcome.kind is Kind.UNDO else unit

@@ -11,6 +11,7 @@ from tests.faults.model.programs import (
     SLEEP,
     SUPERSEDED,
     TIMEOUT,
+    Asked,
     asked,
 )
 from tests.faults.model.state import (
@@ -39,14 +40,23 @@ from tests.faults.model.state import (
     put,
 )
 
+NOTHING = Asked(work="", sleep=False, events="", end=False)
+
 # --- a holder
 
 
 def claim(world: World, s: State, wake: int) -> State:
-    """Of a run that is due and not leased. Sleeps that are due fire in the same transaction."""
+    """Of a run that is due and not leased. Sleeps that are due fire in the same transaction.
+
+    Not those of a cancelling run. Of a failing one they do: nobody is told of it any more.
+    """
     journal = s.journal
-    body = s.status != CANCELLING and not s.failing
-    if body and SLEEP in world.program.units and s.timer == PAST and SLEEP not in journal:
+    if (
+        s.status != CANCELLING
+        and SLEEP in world.program.units
+        and s.timer == PAST
+        and SLEEP not in journal
+    ):
         journal += SLEEP
     return s._replace(
         status=s.status if s.status == CANCELLING else RUNNING,
@@ -144,7 +154,7 @@ def suspend(world: World, s: State, h: Handler, *, at_once: bool = False) -> Sta
         return _suspend_paused(world, s, h)
     if s.signals != h.seen and world.rules.suspend_compares_signals:
         return "moved"
-    wanted = asked(world.program, h.handed)
+    wanted = wanted_of(world, h)
     timed = wanted.sleep or (world.program.timed and wanted.events != "")
     if not world.rules.suspend_takes_earliest and wanted.events:
         timed = False
@@ -162,10 +172,15 @@ def suspend(world: World, s: State, h: Handler, *, at_once: bool = False) -> Sta
 
 def _suspend_paused(world: World, s: State, h: Handler) -> State:
     """The lease is released, and rows of waits are written: their time goes on meanwhile."""
-    wanted = asked(world.program, h.handed)
+    wanted = wanted_of(world, h)
     timed = wanted.sleep or (world.program.timed and wanted.events != "")
-    written = timed and h.mode != UNDOES and world.rules.suspend_of_paused_writes_rows
+    written = timed and world.rules.suspend_of_paused_writes_rows
     return s._replace(lease=FREE, timer=_written(s, written))
+
+
+def wanted_of(world: World, h: Handler) -> Asked:
+    """Whoever compensates waits for nothing that the body has asked for."""
+    return NOTHING if h.mode == UNDOES else asked(world.program, h.handed)
 
 
 def _written(s: State, timed: bool) -> int:
