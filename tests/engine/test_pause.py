@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from django_hookflow.core.transitions import Begin, Invoke
+
 from .test_events import both
 
 
@@ -174,6 +176,42 @@ def test_a_holder_that_is_resumed_before_it_leaves_goes_on_itself(world):
     row = world.row(asyncio.run(scenario()))
     assert row.status == "completed"
     assert (ran, row.epoch) == ([1], 1)
+
+
+@pytest.mark.usual_mode
+@pytest.mark.parametrize("what", ["a step with something to undo", "a child"])
+def test_a_pause_in_the_moment_of_a_start_comes_before_it(world, monkeypatch, what):
+    ran = []
+    commit, paused = world.journal.commit, []
+
+    def late(transition):
+        if isinstance(transition, (Begin, Invoke)) and not paused:
+            paused.append(world.pause(transition.fence.id))
+        return commit(transition)
+
+    monkeypatch.setattr(world.journal, "commit", late)
+
+    def acts(ctx):
+        ran.append("acted")
+
+    child = world.workflow(acts)
+
+    async def body(ctx):
+        if what == "a child":
+            await ctx.step.invoke("act", child)
+        else:
+            await ctx.step.options(compensate=(print, "undone")).run("act", ran.append, "acted")
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.rest()
+        assert (world.row(run).status, ran, len(world.journal.runs())) == ("paused", [], 1)
+        world.resume(run)
+        await world.rest()
+        return run
+
+    assert world.row(asyncio.run(scenario())).status == "completed"
+    assert ran == ["acted"]
 
 
 @pytest.mark.usual_mode

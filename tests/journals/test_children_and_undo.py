@@ -182,6 +182,22 @@ def test_the_end_of_a_child_wakes_its_parent(bench: Bench) -> None:
         assert (run.signals, run.owed_at, run.due_at) == (1, bench.time, bench.time)
 
 
+def test_a_cancel_that_does_not_end_a_child_tells_its_parent_nothing(bench: Bench) -> None:
+    parent, _, child = family(bench)
+    fence = claimed(bench, child)
+    bench.record(fence, "a", undo="u")
+    before = bench.everything(parent)
+    for _ in range(2):
+        assert isinstance(bench.journal.cancel(Cancel(id=child)), Cancelled)
+        assert bench.run(child).status is RunStatus.CANCELLING
+        assert bench.everything(parent) == before
+    bench.journal.cancel(Cancel(id=child, compensate=False))
+    told = bench.run(parent).signals
+    assert told == 1
+    assert bench.journal.cancel(Cancel(id=child)) == Over(status=RunStatus.CANCELLED)
+    assert bench.run(parent).signals == told
+
+
 @pytest.mark.parametrize("end", ["cancelled", "finished", "cancelling"])
 def test_children_of_a_parent_that_is_over_are_orphans(bench: Bench, end: str) -> None:
     parent, fence, child = family(bench)

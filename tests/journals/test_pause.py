@@ -8,9 +8,11 @@ import pytest
 from django_hookflow.core.entries import Kind, RunStatus
 from django_hookflow.core.transitions import (
     Beat,
+    Begin,
     Cancel,
     Cancelled,
     Claim,
+    Committed,
     Fence,
     NotClaimed,
     Pause,
@@ -20,10 +22,12 @@ from django_hookflow.core.transitions import (
     Resumed,
     Signalled,
     StaysPaused,
+    Stopped,
     Suspend,
     Unchanged,
 )
 from tests.journals.bench import LEASE, SECOND, START, Bench, entry, sleep
+from tests.journals.test_children_and_undo import child_of, invoke
 from tests.journals.test_commit import LATE
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -122,6 +126,26 @@ def test_a_dead_holders_run_that_is_resumed_is_due_now(bench: Bench) -> None:
     claimed = bench.claim(id, wake=2)
     assert claimed.found_dead
     assert claimed.run.deaths == 1
+
+
+def test_nothing_more_begins_and_what_executes_is_recorded(bench: Bench) -> None:
+    """Neither a step with something to undo, which is written down before, nor a child."""
+    id, fence = bench.held()
+    assert bench.journal.pause(Pause(id=id)) == Paused()
+    before = bench.everything(id)
+    with pytest.raises(Stopped):
+        bench.journal.commit(Begin(fence=fence, entry=entry("a", undo="u")))
+    child = child_of(id)
+    with pytest.raises(Stopped):
+        invoke(bench, fence, child)
+    assert bench.everything(id) == before
+    assert bench.journal.look(child.id) is None
+    bench.record(fence, "executes")
+    assert bench.run(id).seq == 1
+    assert bench.journal.resume(Resume(id=id)) == Resumed()
+    assert isinstance(
+        bench.journal.commit(Begin(fence=fence, entry=entry("a", undo="u"))), Committed
+    )
 
 
 def test_events_come_and_timers_go_on_meanwhile(bench: Bench) -> None:

@@ -29,7 +29,7 @@ class Fenced(Exception):
 
 
 class Stopped(Fenced):
-    """The run is being cancelled: what executes is recorded, but nothing more begins."""
+    """The run is being cancelled or is paused: what executes is recorded, and no more begins."""
 
 
 class JournalUnavailable(Exception):

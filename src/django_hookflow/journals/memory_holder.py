@@ -126,6 +126,8 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
         raise Fenced
     if run.status is RunStatus.CANCELLING and not isinstance(transition, (Record, Attempted)):
         raise Stopped
+    if run.status is RunStatus.PAUSED and isinstance(transition, (Begin, Invoke)):
+        raise Stopped
     there = draft.step(run.id, (run.generation, entry.key, entry.series))
     if there is not None and there.entry.is_outcome:
         raise Fenced("another holder recorded this step")

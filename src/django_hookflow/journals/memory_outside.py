@@ -213,7 +213,7 @@ def _wind_up(draft: Draft, run: MemoryRun) -> Cancelled:
     )
     if run.leased(draft.now):
         draft.put_run(changed(run, due_at=run.lease_until))
-        return Cancelled()
+        return Cancelled(owed=run.owed_at is not None)
     draft.put_run(changed(run, due_at=draft.now, wake_n=run.wake_n + 1, owed_at=draft.now))
     return Cancelled(owed=True)
 

@@ -8,6 +8,7 @@ A few lines longer than the habit: one function for each kind of commit, to be r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -115,16 +116,23 @@ def commit(tx: Transactions, transition: Commit) -> Union[Committed, NotYet]:
 
 
 #: A run that is being cancelled records what executes, and begins nothing.
-BEGINNING = [status for status in OPEN if status is not RunStatus.CANCELLING]
+GOING = tuple(status for status in OPEN if status is not RunStatus.CANCELLING)
+#: Nor does a paused one, but what it waits for still comes to its end.
+BEGINNING = tuple(status for status in GOING if status is not RunStatus.PAUSED)
 
 
 def _pass_fence(
-    tx: Transactions, fence: Fence, entry: Entry, *, outcomes: int, executed: bool = False
+    tx: Transactions,
+    fence: Fence,
+    entry: Entry,
+    *,
+    outcomes: int,
+    when: Sequence[RunStatus] = GOING,
 ) -> _Held:
     """Take the row lock, give the outcome its number and renew the lease."""
     until = tx.now() + fence.lease
     ours = runs(tx.alias).filter(pk=fence.id, epoch=fence.epoch, lease_until__isnull=False)
-    held = ours.filter(status__in=OPEN if executed else BEGINNING)
+    held = ours.filter(status__in=when)
     changes: dict[str, Any] = {"seq": F("seq") + outcomes, "deaths": 0} if outcomes else {}
     paused = When(status=RunStatus.PAUSED.value, then=Value(None))
     if not held.update(
@@ -136,7 +144,8 @@ def _pass_fence(
         **changes,
         **told(fence),
     ):
-        if not executed and ours.filter(status=RunStatus.CANCELLING.value).exists():
+        # Still held: it was stopped, if only until a moment ago.
+        if when is not OPEN and ours.filter(status__in=OPEN).exists():
             raise Stopped
         raise Fenced
     return _read_back(tx, fence, entry)
@@ -215,13 +224,13 @@ def _as_asked(held: _Held, entry: Entry) -> Entry:
 
 def _record(tx: Transactions, transition: Record) -> Committed:
     fence, entry = transition.fence, transition.entry
-    held = _pass_fence(tx, fence, entry, outcomes=1, executed=True)
+    held = _pass_fence(tx, fence, entry, outcomes=1, when=OPEN)
     return _outcome(tx, fence, held, entry)[0]
 
 
 def _attempted(tx: Transactions, transition: Attempted) -> Committed:
     fence, entry = transition.fence, transition.entry
-    held = _pass_fence(tx, fence, entry, outcomes=0, executed=True)
+    held = _pass_fence(tx, fence, entry, outcomes=0, when=OPEN)
     entry = replace(
         entry,
         status=StepStatus.PENDING,
@@ -264,7 +273,7 @@ def _receive(tx: Transactions, transition: Receive) -> Committed:
 
 def _begin(tx: Transactions, transition: Begin) -> Committed:
     fence, entry = transition.fence, transition.entry
-    held = _pass_fence(tx, fence, entry, outcomes=0)
+    held = _pass_fence(tx, fence, entry, outcomes=0, when=BEGINNING)
     entry = replace(entry, started_at=entry.started_at or held.now)
     _write(tx, fence, held, entry)
     return _committed(held, entry)
@@ -272,7 +281,7 @@ def _begin(tx: Transactions, transition: Begin) -> Committed:
 
 def _invoke(tx: Transactions, transition: Invoke) -> Committed:
     fence, entry = transition.fence, transition.entry
-    held = _pass_fence(tx, fence, entry, outcomes=0)
+    held = _pass_fence(tx, fence, entry, outcomes=0, when=BEGINNING)
     entry = _as_asked(held, replace(entry, started_at=held.now))
     if held.pending is not None:
         return _committed(held, entry)

@@ -210,7 +210,9 @@ def _cancel(
     tx: Transactions, transition: Cancel, parent: tuple[Union[UUID, None], str]
 ) -> Union[Cancelled, Over]:
     run = runs(tx.alias).filter(pk=transition.id)
-    signal_parent(tx, *parent)
+    if parent[0] is not None:
+        # Locked before the child, as everywhere; told only if this ends the child.
+        runs(tx.alias).filter(pk=parent[0]).update(deaths=F("deaths"))
     if transition.compensate:
         wound_up = _wind_up(tx, transition.id)
         if wound_up is not None:
@@ -227,6 +229,7 @@ def _cancel(
         "finished_at": tx.now(),
     }
     if run.filter(status__in=OPEN).update(**ended):
+        signal_parent(tx, *parent)
         return Cancelled()
     return Over(status=status_of(tx, transition.id))
 

@@ -235,7 +235,7 @@ def signal_columns(wanted: Q, now: Moment) -> dict[str, Any]:
 
 
 def signal_parent(tx: Transactions, parent: UUID | None, step: str) -> None:
-    """The end of a child moves its parent's mailbox: the first statement of its transaction."""
+    """The end of a child moves its parent's mailbox; the parent is locked before the child."""
     if parent is not None:
         rows = runs(tx.alias).filter(pk=parent, status__in=OPEN)
         rows.update(**signal_columns(waiting_for(wait_for(STEP, step)), tx.now()))

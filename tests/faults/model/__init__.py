@@ -5,8 +5,7 @@
 ``worlds`` and ``mutations`` what is searched. ``python -m tests.faults.model --help``.
 
 The model and the code are held together by ``tests/faults/test_model_conformance*.py``, on one
-connection: that an event which is not committed is seen by nobody is left to the databases. Where
-they differ is in there too, as tests that fail: ``walks.is_disputed``.
+connection: that an event which is not committed is seen by nobody is left to the databases.
 
 What is merged into one step, and why nothing is lost by it:
 

@@ -36,7 +36,8 @@ def _starts_child(replay: Replay, step: Step, h: Handler) -> str:
     answer = commit(replay, step, h, invoke, begins(step))
     replay.check(replay.journal.look(id) is not None, has_child(step.after))
     assert replay.child is not None
-    replay.child.id = id
+    if has_child(step.after):  # not where a pause or a cancel came before
+        replay.child.id = id
     return answer
 
 

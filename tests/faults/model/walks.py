@@ -76,7 +76,6 @@ def _random_walk(world: World, choice: random.Random, taken: Counter[Any]) -> It
         if JOINED in s.senders:
             n = s.senders.index(JOINED)
             possible = [(action, t) for action, t in possible if _is_of_sender(action, n)]
-        possible = [(action, t) for action, t in possible if not is_disputed(s, action)]
         if not possible:
             return
         child = None if s.child is None else (s.child.status, s.child.journal)
@@ -86,17 +85,6 @@ def _random_walk(world: World, choice: random.Random, taken: Counter[Any]) -> It
         taken[action[0], point] += 1
         yield Step(s, action, t)
         s = t
-
-
-def is_disputed(s: State, action: Action) -> bool:
-    """What the journals do and the model does not: they let a paused run's holder begin.
-
-    Such steps have a test of their own, which fails as long as this is so.
-    """
-    name = str(action[0])
-    run = s.child if name.startswith(OF_CHILD) else s
-    begins = name.removeprefix(OF_CHILD) in ("begins", "starts the child")
-    return begins and run is not None and run.status == PAUSED
 
 
 def _haste(name: str) -> float:
