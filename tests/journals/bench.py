@@ -116,6 +116,10 @@ class Bench:
     def tags(self, id: uuid.UUID) -> dict[str, str]:
         raise NotImplementedError
 
+    def epochs(self, id: uuid.UUID) -> list[int]:
+        """Under which its steps were written."""
+        raise NotImplementedError
+
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         raise NotImplementedError
 
@@ -170,6 +174,9 @@ class MemoryBench(Bench):
 
     def tags(self, id: uuid.UUID) -> dict[str, str]:
         return self.journal.tags(id)
+
+    def epochs(self, id: uuid.UUID) -> list[int]:
+        return [step.epoch for step in self.journal._stored.steps.get(id, {}).values()]
 
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         self.journal.alter(id, **facts)
@@ -231,6 +238,10 @@ class OrmBench(Bench):
         tags = WorkflowTag.objects.using(self.alias).filter(workflow_run=id)
         assert len(tags) == len({tag.key for tag in tags})
         return {tag.key: tag.value for tag in tags}
+
+    def epochs(self, id: uuid.UUID) -> list[int]:
+        rows = steps(self.alias).filter(workflow_run=id)
+        return list(rows.order_by("pk").values_list("epoch", flat=True))
 
     def alter(self, id: uuid.UUID, **facts: Any) -> None:
         if "parent" in facts:

@@ -9,7 +9,7 @@ import pytest
 
 from django_hookflow.core.entries import Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import CALLBACK, Over, Signalled
-from tests.journals.bench import Bench
+from tests.journals.bench import Bench, entry
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -29,6 +29,13 @@ def test_the_first_answer_wakes_the_run_that_waits_and_the_second_changes_nothin
     before = bench.everything(id)
     assert answer(bench, id, "2") == REFUSED
     assert bench.everything(id) == before
+
+
+def test_what_was_asked_and_is_not_decided_takes_its_answer(bench: Bench) -> None:
+    asked = entry("approve", Kind.CALLBACK, event="approve#1")
+    id = bench.suspended("callback:approve#1", pending=(asked,))
+    assert [step.status for step in bench.steps(id)] == [StepStatus.PENDING]
+    assert answer(bench, id, "1") == Signalled(owed=True, stored=True)
 
 
 def test_an_early_answer_wakes_nobody(bench: Bench) -> None:

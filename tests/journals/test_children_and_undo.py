@@ -89,8 +89,8 @@ def test_a_child_and_the_wait_for_it_are_written_together(bench: Bench) -> None:
     answer = invoke(bench, fence, child)
     assert (answer.entry.status, answer.entry.child) == (StepStatus.PENDING, child.id)
     [step] = bench.steps(parent)
-    assert (step.key, step.kind, step.status, step.child) == (
-        "c#1", Kind.CHILD, StepStatus.PENDING, child.id,
+    assert (step.key, step.kind, step.status, step.child, step.started_at) == (
+        "c#1", Kind.CHILD, StepStatus.PENDING, child.id, bench.time,
     )  # fmt: skip
     run = bench.run(child.id)
     assert (run.parent, run.parent_step, run.depth) == (parent, "c#1", 1)
@@ -115,6 +115,35 @@ def test_a_name_that_is_taken_is_the_steps_failure(bench: Bench) -> None:
     )  # fmt: skip
     assert bench.run(parent).seq == 1
     assert bench.steps(parent) == (answer.entry,)
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another run's", "another step's"])
+def test_a_run_that_this_step_has_not_started_is_not_its_child(bench: Bench, whose: str) -> None:
+    """Though it is of the same workflow, with the same data."""
+    parent, fence = bench.held()
+    there = child_of(parent, run_id="taken")
+    if whose == "nobody's":
+        there = replace(there, parent=None, parent_step="")
+    elif whose == "another run's":
+        there = replace(there, parent=bench.start())
+    else:
+        there = replace(there, parent_step="d#1")
+    bench.journal.trigger(there)
+    answer = invoke(bench, fence, child_of(parent, run_id="taken"))
+    assert (answer.entry.status, answer.entry.error, answer.entry.child) == (
+        StepStatus.FAILED, CONFLICT, None,
+    )  # fmt: skip
+    assert bench.steps(parent) == (answer.entry,)
+
+
+def test_a_step_whose_row_is_there_has_started_its_child(bench: Bench) -> None:
+    parent, fence = bench.held()
+    child = child_of(parent)
+    first = invoke(bench, fence, child)
+    bench.pass_time(seconds=1)
+    assert invoke(bench, fence, child).entry == first.entry
+    assert bench.steps(parent) == (first.entry,)
+    assert bench.run(parent).signals == 0
 
 
 def test_what_this_step_has_started_before_is_its_child(bench: Bench) -> None:
@@ -144,6 +173,18 @@ def test_a_childs_result_is_collected_once_it_is_there(bench: Bench) -> None:
     )  # fmt: skip
     with pytest.raises(Fenced):
         bench.journal.commit(collect)
+
+
+def test_how_to_undo_a_child_was_written_before_it_began(bench: Bench) -> None:
+    """So that it is what the row says, and not what is asked for when the child has ended."""
+    parent, fence = bench.held()
+    child = child_of(parent)
+    invoke(bench, fence, child, replace(WAIT, undo="u"))
+    finished(bench, child.id)
+    answer = bench.journal.commit(Collect(fence=fence, entry=WAIT))
+    assert isinstance(answer, Committed)
+    assert (answer.entry.status, answer.entry.undo) == (StepStatus.COMPLETED, "u")
+    assert bench.steps(parent) == (answer.entry,)
 
 
 @pytest.mark.parametrize("how", ["failed", "cancelled", "pruned"])
@@ -217,6 +258,15 @@ def test_children_of_a_parent_that_is_over_are_orphans(bench: Bench, end: str) -
     assert bench.journal.orphans(limit=9) == []
 
 
+def test_a_child_that_is_being_undone_needs_no_second_cancel(bench: Bench) -> None:
+    parent, _, child = family(bench)
+    bench.record(claimed(bench, child), "a", undo="u")
+    bench.journal.cancel(Cancel(id=child))
+    bench.journal.cancel(Cancel(id=parent))
+    assert bench.run(child).status is RunStatus.CANCELLING
+    assert list(bench.journal.orphans(limit=9)) == []
+
+
 def test_a_child_stays_until_its_parent_is_over(bench: Bench) -> None:
     parent, fence, child = family(bench)
     finished(bench, child)
@@ -245,9 +295,11 @@ def test_a_step_with_an_undo_has_a_row_before_it_executes(bench: Bench) -> None:
 
 def test_a_failing_run_keeps_its_error_and_has_no_deadline(bench: Bench) -> None:
     id, fence = bench.held()
-    bench.alter(id, deadline=START + 9 * SECOND, blocked="x")
+    bench.alter(id, deadline=START + 9 * SECOND, blocked="x", deaths=4)
     assert bench.journal.fail(Fail(fence=fence, error=LATE)) == Failing()
     run = bench.run(id)
+    assert (run.blocked, run.deaths) == ("", 0), "what follows has its own chances"
+    assert run.seq == 0, "no outcome"
     assert (run.status, run.error, run.deadline) == (RunStatus.RUNNING, LATE, None)
     assert (run.lease_until, run.due_at) == (bench.time + LEASE, bench.time + LEASE)
     view = bench.journal.look(id)
@@ -296,7 +348,7 @@ def test_a_cancelled_run_that_nobody_holds_is_due_at_once(bench: Bench) -> None:
 def test_a_holder_goes_on_holding_and_records_what_executes(bench: Bench) -> None:
     id, fence = undoable(bench, held=True)
     before = bench.run(id)
-    bench.journal.cancel(Cancel(id=id))
+    assert bench.journal.cancel(Cancel(id=id)) == Cancelled()
     run = bench.run(id)
     assert run == replace(before, status=RunStatus.CANCELLING, signals=1)
     answer = bench.record(fence, "b", undo="u")
@@ -347,6 +399,23 @@ def test_without_compensation_it_ends_at_once_even_if_it_is_cancelling(bench: Be
     assert (run.status, run.due_at, run.owed_at) == (RunStatus.CANCELLED, None, None)
     with pytest.raises(Fenced):
         bench.record(fence, "b")
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_what_hindered_the_body_does_not_hinder_its_undoing(bench: Bench, *, held: bool) -> None:
+    id, _ = undoable(bench, held=held)
+    bench.alter(id, deadline=START, blocked="expected a", blocked_n=3, deaths=4)
+    bench.journal.cancel(Cancel(id=id))
+    run = bench.run(id)
+    assert (run.status, run.deadline) == (RunStatus.CANCELLING, None)
+    assert (run.blocked, run.blocked_n, run.deaths) == ("", 0, 0)
+
+
+def test_undos_of_an_earlier_pass_do_not_count(bench: Bench) -> None:
+    id, _ = undoable(bench, held=True)
+    bench.alter(id, generation=1)
+    assert bench.journal.cancel(Cancel(id=id)) == Cancelled()
+    assert bench.run(id).status is RunStatus.CANCELLED
 
 
 def test_undos_that_were_superseded_do_not_count(bench: Bench) -> None:

@@ -44,7 +44,8 @@ def journaled(bench: Bench) -> tuple[uuid.UUID, Any]:
 
 def test_the_new_run_has_the_outcomes_before_the_step_and_is_due(bench: Bench) -> None:
     source, _ = journaled(bench)
-    bench.alter(source, state='{"at":1}', state_n=2, signals=4, parent=bench.start())
+    bench.alter(source, state='{"at":1}', state_n=2, signals=4)
+    bench.alter(source, parent=bench.start(), parent_step="c#1", depth=1)
     before = bench.everything(source)
     bench.pass_time(hours=1)
     id = uuid.uuid4()
@@ -58,7 +59,8 @@ def test_the_new_run_has_the_outcomes_before_the_step_and_is_due(bench: Bench) -
     assert (run.due_at, run.owed_at, run.wake_n) == (bench.time, bench.time, 1)
     for fact in ("workflow_id", "version", "seed", "data", "generation", "started_at"):
         assert getattr(run, fact) == getattr(original, fact), fact
-    assert (run.state, run.state_n, run.signals, run.parent) == (None, 0, 0, None)
+    assert (run.state, run.state_n, run.signals) == (None, 0, 0)
+    assert (run.parent, run.parent_step, run.depth) == (None, "", 0), "nobody waits for it"
     assert (run.created_at, run.deadline) == (bench.time, bench.time + timedelta(hours=2))
     assert (run.seq, run.error) == (2, None)
     # What they did is the source's to undo: a fork that fails must not refund it once more.
@@ -93,6 +95,27 @@ def test_superseded_outcomes_are_left_behind(bench: Bench) -> None:
     [copied] = bench.steps(id)
     assert (copied.value, copied.series, copied.seq) == ('"again"', 0, 1)
     assert bench.claim(id).series == {}
+
+
+def test_a_fork_of_a_later_pass_is_in_that_pass(bench: Bench) -> None:
+    source, fence = bench.held()
+    bench.record(fence, "earlier", requested_seq=0)
+    bench.alter(source, generation=2)
+    bench.record(fence, "a", requested_seq=0)
+    bench.record(fence, "b", requested_seq=1)
+    id, _ = fork(bench, source, "b")
+    assert bench.run(id).generation == 2
+    assert [e.key for e in bench.claim(id).entries] == ["a#1"]
+
+
+def test_what_is_taken_over_was_written_by_no_holder_of_the_fork(bench: Bench) -> None:
+    """Its first one has epoch 1, and may look whether a COMMIT of its own has landed."""
+    source, _ = journaled(bench)
+    id, _ = fork(bench, source, "c")
+    assert bench.epochs(id) == [0, 0]
+    fence = Fence(id=id, epoch=bench.claim(id).run.epoch, lease=LEASE)
+    bench.record(fence, "c", requested_seq=2)
+    assert bench.epochs(id) == [0, 0, 1]
 
 
 def test_an_unknown_step_and_an_unknown_run_write_nothing(bench: Bench) -> None:

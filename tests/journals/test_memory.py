@@ -1,5 +1,7 @@
 """What the memory journal answers where it has nothing to do: it has no connections."""
 
+import pytest
+
 from tests.journals.bench import MemoryBench
 
 
@@ -24,3 +26,12 @@ def test_rows_are_told_in_the_order_of_their_writing() -> None:
     numbers = [event.number for event in bench.journal.events(first)]
     assert numbers == sorted(set(numbers))
     assert len(numbers) == 3
+
+
+def test_a_fact_that_no_run_has_is_refused() -> None:
+    bench = MemoryBench()
+    id = bench.start()
+    before = bench.run(id)
+    with pytest.raises(TypeError, match=r"^a run has no colour, shape$"):
+        bench.alter(id, shape="round", colour="red", deaths=1)
+    assert bench.run(id) == before

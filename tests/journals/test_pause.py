@@ -183,6 +183,32 @@ def test_a_start_that_is_to_come_is_not_brought_forward(bench: Bench) -> None:
     assert bench.run(id).due_at == bench.time
 
 
+@pytest.mark.parametrize("late", [timedelta(0), SECOND])
+def test_a_start_that_has_come_is_due_at_the_resume(bench: Bench, late: timedelta) -> None:
+    id = bench.start()
+    bench.time += late
+    before = bench.run(id)
+    bench.journal.pause(Pause(id=id))
+    still = replace(before, status=RunStatus.PAUSED, due_at=None, owed_at=None)
+    assert bench.run(id) == still
+    bench.pass_time(seconds=9)
+    bench.journal.resume(Resume(id=id))
+    assert bench.run(id).due_at == bench.time
+
+
+def test_a_paused_run_whose_holder_goes_on_is_undone_at_the_end_of_its_lease(
+    bench: Bench,
+) -> None:
+    """If the holder does not look before: a run that is active is never unguarded."""
+    id, fence = bench.held()
+    bench.record(fence, "a", undo="u")
+    bench.journal.pause(Pause(id=id))
+    assert bench.journal.cancel(Cancel(id=id)) == Cancelled()
+    run = bench.run(id)
+    assert (run.status, run.lease_until) == (RunStatus.CANCELLING, START + LEASE)
+    assert run.due_at == run.lease_until
+
+
 def test_a_paused_run_is_cancelled_at_once(bench: Bench) -> None:
     id = bench.suspended("event:x")
     bench.journal.pause(Pause(id=id))

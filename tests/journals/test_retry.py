@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from django_hookflow.core.entries import ErrorRecord, RunStatus, StepStatus
+from django_hookflow.core.entries import ErrorRecord, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
     Claim,
     Claimed,
@@ -83,10 +83,29 @@ def test_rows_of_an_earlier_generation_stay_as_they_are(bench: Bench) -> None:
     bench.alter(id, generation=1)
     finish = Finish(fence=fence, status=RunStatus.FAILED, error=error(uncaught=("a#1",)))
     bench.journal.finish(finish)
+    rows = bench.steps(id)
     bench.journal.retry(Retry(id=id))
+    assert bench.steps(id) == rows
     bench.alter(id, generation=0)
     claimed = bench.claim(id, wake=2)
     assert ([entry.key for entry in claimed.entries], claimed.series) == (["a#1"], {})
+
+
+def test_what_an_earlier_generation_undid_is_no_reason_to_refuse(bench: Bench) -> None:
+    id, fence = bench.held()
+    bench.record(fence, "undo a", kind=Kind.UNDO)
+    bench.alter(id, generation=1)
+    bench.journal.finish(Finish(fence=fence, status=RunStatus.FAILED, error=error()))
+    assert bench.journal.retry(Retry(id=id)) == Retried()
+
+
+def test_on_failure_is_called_again_if_the_run_fails_again(bench: Bench) -> None:
+    id, fence = bench.held()
+    bench.record(fence, "on_failure", kind=Kind.ON_FAILURE)
+    bench.journal.finish(Finish(fence=fence, status=RunStatus.FAILED, error=error()))
+    bench.journal.retry(Retry(id=id))
+    claimed = bench.claim(id, wake=2)
+    assert (claimed.entries, claimed.series) == ((), {"on_failure#1": 1})
 
 
 def test_a_completed_row_is_never_superseded(bench: Bench) -> None:

@@ -59,6 +59,13 @@ def test_nothing_is_owed_published_or_signalled(bench: Bench, fence: Fence) -> N
     assert bench.journal.look(fence.id) is None
 
 
+def test_a_child_of_a_parent_that_was_removed_goes_on(bench: Bench) -> None:
+    """Nothing in the database holds a child's parent there."""
+    child = bench.start()
+    bench.alter(child, parent=uuid.uuid4())
+    assert list(bench.journal.orphans(limit=9)) == []
+
+
 def test_a_child_of_a_parent_that_was_removed_finishes(bench: Bench) -> None:
     id, held = bench.held()
     finish = Finish(fence=held, status=RunStatus.COMPLETED, result="1", parent=uuid.uuid4())

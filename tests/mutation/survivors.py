@@ -54,6 +54,7 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "core/scalars:is_plain_text: value.isascii() or _SPLIT_PAIR.search(value) is None: without operand 1",
         "core/showing:has_surrogate: not text.isascii() and any(('\\ud800' <= character <= '\\udfff' for character in text)): without operand 1",
         "journals/memory_outside:back_off: 10: plus 1",
+        "journals/memory_outside:signal: wait_for(event.source, event.name) == transition.wait and (not event.seen): without operand 2",
     ),
     "The condition that was dropped is implied by another one, or by what can be stored at all.": (
         "core/admission:_leased: wake != run.lease_w or run.lease_until is None: without operand 2",
@@ -67,10 +68,16 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "journals/memory_holder:_entry_of: entry.ready_at is not None and entry.ready_at > now: without operand 1",
         "journals/memory_holder:_held: run is None or run.status not in OPEN or (not run.holds(fence.epoch)): without operand 2",
         "journals/memory_outside:ended: run.status in statuses and run.finished_at is not None and (run.finished_at < draft.now...: without operand 2",
+        "journals/memory_outside:pause: run.started_at is None and run.due_at is not None and (run.due_at > draft.now): without operand 2",
+        "journals/memory_outside:orphans: run.parent is None or run.status not in OPEN or run.status is RunStatus.CANCELLING: without operand 1",
+        "journals/memory_outside:retry: generation == run.generation and (not step.superseded): without operand 2",
     ),
     "No reason is falsy either way, and nobody sees it.": (
         "core/replay:Replay._difference: return '': returns None",
         "core/replay:Replay._first_differs: return '': returns None",
+    ),
+    "Neither of False and None is true, and nobody asks for more.": (
+        "journals/memory_outside:_too_late: return False: returns None",
     ),
     "Keys are unique and series start at 0, so that the difference cannot be met.": (
         "journals/memory_holder:_next_series: 0: plus 1",
@@ -116,6 +123,7 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
     "No transition reads a row that it has written itself.": (
         "journals/memory_rows:Draft.run: self.written.runs.get(id) or self._stored.runs.get(id): without operand 1",
         "journals/memory_rows:Draft.step: drafted or self._stored.steps.get(run, {}).get(id): without operand 1",
+        "journals/memory_rows:Draft.tags: self.written.tags.get(run) or self._stored.tags.get(run, ()): without operand 1",
     ),
     "Numbers of events have to rise, not to be dense; a transition writes one event.": (
         "journals/memory_rows:Draft.next_event: max(self._stored.events, default=0) + len(self.written.events): Add becomes Sub",
