@@ -97,6 +97,13 @@ def test_a_child_and_the_wait_for_it_are_written_together(bench: Bench) -> None:
     assert (run.status, run.wake_n, run.owed_at) == (RunStatus.PENDING, 1, bench.time)
 
 
+def test_a_wait_that_was_asked_for_earlier_has_begun_then(bench: Bench) -> None:
+    parent, fence = bench.held()
+    bench.pass_time(seconds=5)
+    asked = replace(WAIT, started_at=START + SECOND)
+    assert invoke(bench, fence, child_of(parent), asked).entry.started_at == START + SECOND
+
+
 def test_a_fenced_holder_starts_no_child(bench: Bench) -> None:
     parent, fence = bench.held()
     child = child_of(parent)
@@ -141,7 +148,8 @@ def test_a_step_whose_row_is_there_has_started_its_child(bench: Bench) -> None:
     child = child_of(parent)
     first = invoke(bench, fence, child)
     bench.pass_time(seconds=1)
-    assert invoke(bench, fence, child).entry == first.entry
+    # By whatever id it asks for the child: each attempt makes up one.
+    assert invoke(bench, fence, replace(child, id=uuid.uuid4())).entry == first.entry
     assert bench.steps(parent) == (first.entry,)
     assert bench.run(parent).signals == 0
 

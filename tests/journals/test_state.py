@@ -10,6 +10,7 @@ from django_hookflow.core.transitions import (
     Atomic,
     Attempted,
     Cancel,
+    Fail,
     Fence,
     Fenced,
     Finish,
@@ -21,6 +22,7 @@ from django_hookflow.core.transitions import (
     Suspend,
 )
 from tests.journals.bench import SECOND, START, Bench, entry, outcome, sleep
+from tests.journals.test_commit import LATE
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -42,12 +44,16 @@ def applied(bench: Bench, name: str, fence: Fence) -> object:
             return journal.commit(Atomic(fence=fence, entry=outcome("a"), work=lambda: "1"))
         case "fire":
             return journal.commit(Fire(fence=fence, entry=sleep("a", START)))
+        case "fail":
+            return journal.fail(Fail(fence=fence, error=LATE))
         case "suspend":
             return journal.suspend(Suspend(fence=fence, seen=0, due=None))
     return journal.finish(Finish(fence=fence, status=RunStatus.COMPLETED, result="1"))
 
 
-@pytest.mark.parametrize("name", ["record", "attempted", "atomic", "fire", "suspend", "finish"])
+@pytest.mark.parametrize(
+    "name", ["record", "attempted", "atomic", "fire", "suspend", "fail", "finish"]
+)
 def test_each_transition_of_a_holder_writes_what_is_told(bench: Bench, name: str) -> None:
     id, fence = bench.held()
     applied(bench, name, telling(fence))

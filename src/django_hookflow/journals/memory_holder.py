@@ -136,7 +136,8 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
     if written is None:
         return NotYet(now=draft.now)
     run = _passed(run, fence, draft.now, outcome=written.is_outcome)
-    if isinstance(transition, Invoke) and written.child not in {None, transition.child.id}:
+    found = there is None and written.child is not None
+    if found and isinstance(transition, Invoke) and written.child != transition.child.id:
         run = changed(run, signals=run.signals + 1)  # it may be over, and has told nobody
     if written.is_outcome:
         written = replace(written, seq=run.seq, finished_at=draft.now)

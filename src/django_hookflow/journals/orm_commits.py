@@ -282,7 +282,7 @@ def _begin(tx: Transactions, transition: Begin) -> Committed:
 def _invoke(tx: Transactions, transition: Invoke) -> Committed:
     fence, entry = transition.fence, transition.entry
     held = _pass_fence(tx, fence, entry, outcomes=0, when=BEGINNING)
-    entry = _as_asked(held, replace(entry, started_at=held.now))
+    entry = _as_asked(held, replace(entry, started_at=entry.started_at or held.now))
     if held.pending is not None:
         return _committed(held, entry)
     stored = start(tx, transition.child)

@@ -192,6 +192,7 @@ def fail(tx: Transactions, transition: Fail) -> Union[Failing, StaysPaused, Sign
                 blocked="",
                 blocked_n=0,
                 deaths=0,
+                **told(fence),
             )
         )
         return Failing() if changed else None
