@@ -26,7 +26,8 @@ def pages(runs: Any) -> Iterator[list[UUID]]:
         while page := list(islice(keys, PAGE)):
             yield page
         return
-    ordered = runs.order_by("pk").values_list("pk", flat=True)
+    upwards = runs if runs.query.standard_ordering else runs.reverse()
+    ordered = upwards.order_by("pk").values_list("pk", flat=True)
     page = list(ordered[:PAGE])
     while page:
         yield list(dict.fromkeys(page))

@@ -55,13 +55,18 @@ class RunControls:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
+    def database(self) -> str:
+        """The alias of the database that the journal writes to."""
+        return options.database
+
     def cancel(self, run: UUID, *, compensate: bool = True) -> None:
         """End the run; raises ``RunFinished`` if it is over, ``DoesNotExist`` if unknown.
 
         At once, unless ``compensate`` and it has steps to undo. Its children end with it.
         """
         self._cancel(run, compensate=compensate)
-        self._runtime.journal.on_commit(lambda: self._runtime.wakes.cancelled(run))
+        tell = partial(self._runtime.wakes.cancelled, run, compensate=compensate)
+        self._runtime.journal.on_commit(tell)
 
     def _cancel(self, run: UUID, *, compensate: bool) -> bool:
         refuse_in_body("cancelling a run", 'ctx.step.run("...", run.cancel)')
@@ -78,10 +83,10 @@ class RunControls:
 
         def cancel() -> bool:
             self._cancel(run, compensate=compensate)
-            return committed_or_defer(journal, lambda: wakes.cancelled(run))
+            return committed_or_defer(journal, partial(wakes.cancelled, run, compensate=compensate))
 
         if await sync_to_async(cancel)():
-            await wakes.acancelled(run)
+            await wakes.acancelled(run, compensate=compensate)
 
     def pause(self, run: UUID) -> None:
         """Let the run stand still; one that does so already is left as it is.
@@ -272,7 +277,8 @@ class RunControls:
             done = [run for run in page if _unless_moved_on(decide[verb], run)]
             count += len(done)
             if done and verb in WAKING:
-                tell = wakes.cancelled if verb == "cancel" else wakes.publish
+                cancelled = partial(wakes.cancelled, **how)
+                tell = cancelled if verb == "cancel" else wakes.publish
                 journal.on_commit(partial(tell, *done))
         return count
 

@@ -328,7 +328,7 @@ class WorkflowRun(models.Model):
         executed again. Raises ``ValueError`` for a step that this run has not requested.
         """
         forked = ports.controls().fork(self.pk, from_step, preview=preview)
-        return forked if preview else _again(self, forked)
+        return forked if preview else _forked(forked)
 
     @overload
     async def afork(self, from_step: str, *, preview: Literal[False] = False) -> WorkflowRun: ...
@@ -338,7 +338,7 @@ class WorkflowRun(models.Model):
     async def afork(self, from_step: str, *, preview: bool = False) -> WorkflowRun | list[str]:
         """:meth:`fork` for async code."""
         forked = await ports.controls().afork(self.pk, from_step, preview=preview)
-        return forked if preview else await sync_to_async(_again)(self, forked)
+        return forked if preview else await sync_to_async(_forked)(forked)
 
     @alters
     def send_event(self, name: str, data: Any = None, *, dedup_id: str | None = None) -> None:
@@ -371,9 +371,9 @@ class WorkflowRun(models.Model):
         return await ports.controls().aget_result(self.pk, timeout=timeout)
 
 
-def _again(run: WorkflowRun, key: UUID) -> WorkflowRun:
-    """Another run, from the database that this one is from."""
-    found: WorkflowRun = WorkflowRun.objects.using(run._state.db).get(pk=key)
+def _forked(key: UUID) -> WorkflowRun:
+    """From where it was written: what was forked may be from a replica, which lags behind."""
+    found: WorkflowRun = WorkflowRun.objects.using(ports.controls().database()).get(pk=key)
     return found
 
 

@@ -81,19 +81,19 @@ class Wakes:
         if await self._apublish(runs, lasting_loop=lasting_loop) == len(runs):
             await self.share(lasting_loop=lasting_loop)
 
-    def cancelled(self, *runs: UUID) -> None:
-        """After a cancel: their children are cancelled too, and whoever has to is woken."""
-        self.publish(*self._concerned(runs))
+    def cancelled(self, *runs: UUID, compensate: bool = True) -> None:
+        """After a cancel: their children are cancelled likewise, and whoever has to is woken."""
+        self.publish(*self._concerned(runs, compensate))
 
-    async def acancelled(self, *runs: UUID) -> None:
+    async def acancelled(self, *runs: UUID, compensate: bool = True) -> None:
         """:meth:`cancelled` from async code."""
-        await self.apublish(*await sync_to_async(self._concerned)(runs))
+        await self.apublish(*await sync_to_async(self._concerned)(runs, compensate))
 
-    def _concerned(self, runs: Sequence[UUID]) -> list[UUID]:
+    def _concerned(self, runs: Sequence[UUID], compensate: bool) -> list[UUID]:
         try:
             rows = [self.journal.look(run) for run in runs]
             children = self.journal.orphans(limit=SWEEP_LIMIT, of=runs)
-            orphaned = cancel_orphans(self.journal, children)
+            orphaned = cancel_orphans(self.journal, children, compensate=compensate)
         except JournalUnavailable as error:
             logger.warning("the children of cancelled runs are left to the sweeper: %s", error)
             return list(runs)

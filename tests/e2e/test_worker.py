@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-RUNS = int(os.environ.get("HOOKFLOW_WORKER_RUNS", "60"))
+RUNS = int(os.environ.get("HOOKFLOW_WORKER_RUNS", "30"))
 STEPS = 3
 #: A run of this size takes 30 to 60 ms on two cores that do nothing else. Where other tests do,
 #: SQLite's one writer is whoever comes first, and somebody else waits for twenty seconds.

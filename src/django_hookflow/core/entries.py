@@ -61,6 +61,9 @@ class RunStatus(str, Enum):
 ACTIVE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUSPENDED, RunStatus.CANCELLING)
 TERMINAL = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
+#: Of a parent whose children nobody waits for any more. A failed one is not among them: it may be
+#: retried, and then goes on with what they came to.
+DONE_WITH_CHILDREN = (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.CANCELLING)
 #: What may be paused: not what is being undone, whose end is decided.
 PAUSABLE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUSPENDED)
 

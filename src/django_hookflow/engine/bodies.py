@@ -43,17 +43,19 @@ async def run_async_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: An
     context.run(place.set, Body(run_id=scheduler.run.run_id))
     main = context.run(lambda: scheduler.loop.create_task(fn(ctx)))
     try:
-        if not await scheduler.pump(main.done):
-            return Parked()
+        wrong: WorkflowDefinitionError | None = None
+        try:
+            if not await scheduler.pump(main.done):
+                return Parked()
+        except WorkflowDefinitionError as error:
+            wrong = error
         await scheduler.finish_units()
         if scheduler.broken is not None:
             raise scheduler.broken
-    except WorkflowDefinitionError as error:
-        return Threw(error=error)
+        return _ended(main) if wrong is None else Threw(error=wrong)
     finally:
         # What the body's end leaves behind, and what a suspension interrupts, unwinds here.
         scheduler.close()
-    return _ended(main)
 
 
 def rehearse_async_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any) -> bool:

@@ -322,8 +322,11 @@ class _Delivery:
         run, workflow, fence = held.run, held.workflow, held.fence
         cancelled = run.status is RunStatus.CANCELLING
         entries = held.claimed.entries
-        # Cancelled after it failed, or deployed without it since: nobody asks for it again.
-        tells = workflow.on_failure is not None and not cancelled
+        # Cancelled after it failed, or deployed without it since: nobody asks for it again. Nor
+        # is it put before compensations that are recorded, by a deploy that brought it.
+        known = {entry.kind for entry in entries if entry.is_outcome}
+        late = Kind.UNDO in known and Kind.ON_FAILURE not in known
+        tells = workflow.on_failure is not None and not cancelled and not late
         kinds = WINDING_UP if tells else (Kind.UNDO,)
         mine = tuple(entry for entry in entries if entry.kind in kinds)
         claimed = replace(held.claimed, entries=mine)
@@ -488,14 +491,15 @@ class _Delivery:
     async def _block(self, scheduler: Scheduler, fence: Fence, reason: str) -> Answer:
         run, seen = scheduler.run, scheduler.run.signals
         fence = replace(fence, state=unchanged)  # what does not fit tells nothing that is so
+        due = block_delay(run.blocked_n)
         while True:
-            suspend = Suspend(
-                fence=fence, seen=seen, due=block_delay(run.blocked_n), blocked=reason
-            )
+            suspend = Suspend(fence=fence, seen=seen, due=due, blocked=reason)
             answer = await self.hops.own(self.driver.journal.suspend, suspend)
             if not isinstance(answer, SignalsMoved):
                 break
             seen = answer.seen  # what arrived cannot help a run whose code does not fit
+            if answer.cancelling and run.status is not RunStatus.CANCELLING:
+                reason, due = "", timedelta(0)  # but it need not fit to be undone
         Teller(run, self.driver.observe).suspended(blocked=reason)
         owed = not isinstance(answer, StaysPaused) and answer.owed
         return await self._publish([run.id], DONE) if owed else DONE

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from fractions import Fraction
 from typing import Any, Union
 
 from django_hookflow.core.showing import show
@@ -67,7 +69,7 @@ def check_tolerance(tolerate: Union[int, float], count: int) -> int:
     if isinstance(tolerate, float):
         if not 0 <= tolerate <= 1:
             raise ValueError(f"a fraction to tolerate is 0.0 to 1.0, not {show(tolerate)}")
-        return int(tolerate * count)
+        return math.floor(Fraction(repr(tolerate)) * count)  # 0.29 of 100 is 29
     if tolerate < 0:
         raise ValueError(f"tolerate is at least 0, not {tolerate}")
     return tolerate

@@ -72,12 +72,14 @@ def find_work(journal: Journal, *, limit: int = SWEEP_LIMIT) -> list[UUID]:
     return list(dict.fromkeys([*owed, *nudged, *signalled, *orphaned]))
 
 
-def cancel_orphans(journal: Journal, orphans: Sequence[UUID]) -> list[UUID]:
+def cancel_orphans(
+    journal: Journal, orphans: Sequence[UUID], *, compensate: bool = True
+) -> list[UUID]:
     """Cancel runs that those who invoked them have left, and theirs; which now owe a wake-up."""
     owed: list[UUID] = []
     while orphans:
         for id in orphans:
-            answer = journal.cancel(Cancel(id=id))
+            answer = journal.cancel(Cancel(id=id, compensate=compensate))
             if isinstance(answer, Cancelled) and answer.owed:
                 owed.append(id)
         orphans = journal.orphans(limit=SWEEP_LIMIT, of=orphans)

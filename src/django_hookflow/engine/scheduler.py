@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Union
@@ -30,6 +31,7 @@ from django_hookflow.core.transitions import (
     Commit,
     Committed,
     Fenced,
+    JournalUnavailable,
     NotYet,
     SignalsMoved,
     StaysPaused,
@@ -274,8 +276,7 @@ class Scheduler:
         if self.broken is None and self._lease.lost:
             self.broken = Fenced("the lease was taken over")
         mismatch = self._misread or self.replay.check()
-        going = self.broken is None and mismatch is None
-        if going and not self._stop.stopped and not self.told and not self._paused:
+        if mismatch is None and self._may_begin():
             if self._dead and (job := self._startable()):
                 await self._block(self._death_notice(job), timedelta(hours=1))
                 return
@@ -290,7 +291,7 @@ class Scheduler:
             await self._pause(None if held_up else self._next_timer())
         elif self.broken is not None:
             raise self.broken
-        elif mismatch is not None:
+        elif mismatch is not None and not self.told:  # what does not fit is undone all the same
             await self._block(mismatch.reason, block_delay(self.run.blocked_n))
         elif self._stop.stopped or self._used_up or self.told or self._paused:
             await self._suspend(timedelta(0))
@@ -303,7 +304,7 @@ class Scheduler:
             await self._fire_due()
             return
         if self._in_place_timer() is not None:
-            if not await self._fire_due():
+            if not await self._fire_due() and self.broken is None and not self.told:
                 await self._pause(self._in_place_timer())
             return
         due = self._outstanding.next_due()
@@ -319,17 +320,15 @@ class Scheduler:
     async def _start_children(self) -> bool:
         """Start the runs that were invoked, and wake them together.
 
-        Whether one of them has failed already, because its name was taken.
+        Whether to look again first: a name was taken, or nothing more may begin.
         """
         started, taken = [], False
         for wait in self._outstanding.live_waits():
             work = wait.plan.work
             if wait.recorded or not isinstance(work, Child) or self._is_late():
                 continue
-            try:
-                answer = await self._commit(invocation(self.run, self.executor.fence, wait, work))
-            except Stopped:
-                self.told = True
+            answer = await self._commit(invocation(self.run, self.executor.fence, wait, work))
+            if answer is None:
                 break
             assert isinstance(answer, Committed), "only waits answer NotYet"
             self._hear(answer)
@@ -343,8 +342,14 @@ class Scheduler:
             if answer.entry.child is not None:
                 started.append(answer.entry.child)
         if started:
-            await self._wake(started)
-        return taken
+            with suppress(JournalUnavailable):  # they stay owed
+                await self._wake(started)
+        return taken or not self._may_begin()
+
+    def _may_begin(self) -> bool:
+        """Whether nobody has told that no step, and no child, is to start any more."""
+        stopped = self._stop.stopped or self.told or self._paused
+        return self.broken is None and not stopped
 
     def _is_late(self) -> bool:
         """Whether the whole run's time is over; the next delivery fails it."""
@@ -353,11 +358,21 @@ class Scheduler:
         self._used_up = self._used_up or (late and not self._winding_up)
         return late and not self._winding_up
 
-    async def _commit(self, transition: Commit) -> Union[Committed, NotYet]:
-        """One transaction of the delivery's own, from which its clock is set as well."""
+    async def _commit(self, transition: Commit) -> Union[Committed, NotYet, None]:
+        """One transaction of the delivery's own, from which its clock is set as well.
+
+        ``None`` if it was not to be: what executes still comes to its end before the delivery.
+        """
         stopwatch, hops = self.executor.stopwatch, self.executor.hops
         asked_at = stopwatch.before()
-        answer: Union[Committed, NotYet] = await hops.own(hops.journal.commit, transition)
+        try:
+            answer: Union[Committed, NotYet] = await hops.own(hops.journal.commit, transition)
+        except Stopped:
+            self.told = True
+            return None
+        except (Fenced, JournalUnavailable) as error:
+            self.broken = self.broken or error
+            return None
         stopwatch.sync(answer.now, asked_at)
         return answer
 
@@ -459,10 +474,8 @@ class Scheduler:
 
     async def _fire(self, wait: Wait) -> bool:
         seen = self._seen
-        try:
-            answer = await self._commit(ending(self.executor.fence, wait))
-        except Stopped:
-            self.told = True
+        answer = await self._commit(ending(self.executor.fence, wait))
+        if answer is None:
             return False
         if not isinstance(answer, Committed):
             wait.looked = seen

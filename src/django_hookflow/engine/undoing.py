@@ -75,6 +75,8 @@ def _took_effect(entry: Entry) -> bool:
         return False  # it takes effect together with its record
     if not entry.is_failed or entry.error is None:
         return True
+    if entry.error.raises == "SerializationError":
+        return entry.kind is not Kind.ATOMIC  # done, but what came of it could not be stored
     unanswered = entry.error.raises == "CallFailed" and entry.error.response is None
     return unanswered or entry.error.raises == "StepTimeout"
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Union
 from uuid import UUID
 
-from django_hookflow.core.entries import ACTIVE, PAUSABLE, TERMINAL, Kind, RunStatus
+from django_hookflow.core.entries import ACTIVE, DONE_WITH_CHILDREN, PAUSABLE, Kind, RunStatus
 from django_hookflow.core.transitions import (
     STEP,
     Cancel,
@@ -239,9 +239,7 @@ def orphans(draft: Draft, limit: int, of: Union[Sequence[UUID], None]) -> list[U
         if run.parent is None or run.status not in OPEN or run.status is RunStatus.CANCELLING:
             continue
         parent = draft.run(run.parent)
-        ended = parent is not None and (
-            parent.status in TERMINAL or parent.status is RunStatus.CANCELLING
-        )
+        ended = parent is not None and parent.status in DONE_WITH_CHILDREN
         if ended and (of is None or run.parent in of):
             found.append(run.id)
     return sorted(found)[:limit]

@@ -294,7 +294,7 @@ def _invoke(tx: Transactions, transition: Invoke) -> Committed:
         entry = replace(entry, child=stored.id)
         _write(tx, fence, held, entry)
         return _committed(held, entry)
-    runs(tx.alias).filter(pk=fence.id).update(seq=F("seq") + 1)
+    runs(tx.alias).filter(pk=fence.id).update(seq=F("seq") + 1, deaths=0)
     taken = replace(entry, status=StepStatus.FAILED, error=transition.conflict)
     return _outcome(tx, fence, replace(held, seq=held.seq + 1), taken)[0]
 

@@ -269,21 +269,17 @@ def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Comp
         # Nothing else re-opens a failed run.
         return None if status_of(tx, transition.id) is RunStatus.FAILED else Retried()
 
-    if _is_compensated(tx, transition.id):
-        return Compensated()
     return tx.run("retry", partial(_retry, tx, transition), durable=False, landed=landed)
 
 
-def _is_compensated(tx: Transactions, id: UUID) -> bool:
-    """Looked at before: a failed run is compensated already, or never is."""
-    undone = Q(kind=Kind.UNDO.value, superseded=False, generation=F("workflow_run__generation"))
-    failed = Q(workflow_run__status=RunStatus.FAILED.value)
-    mine = steps(tx.alias).filter(undone & failed, workflow_run=id)
-    return bool(mine.exists() if tx.in_transaction() else tx.read(mine.exists))
-
-
-def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
+def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Compensated]:
     now, run = tx.now(), runs(tx.alias).filter(pk=transition.id)
+    undone = steps(tx.alias).filter(
+        workflow_run=OuterRef("pk"),
+        generation=OuterRef("generation"),
+        kind=Kind.UNDO.value,
+        superseded=False,
+    )
     reopened: dict[str, Any] = {
         "epoch": F("epoch") + 1,
         "status": RunStatus.SUSPENDED.value,
@@ -296,8 +292,9 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed]:
         "deadline": None if transition.timeout is None else now + transition.timeout,
         "finished_at": None,
     }
-    if not run.filter(status=RunStatus.FAILED.value).update(**reopened):
-        return NotFailed(status=status_of(tx, transition.id))
+    if not run.filter(~Exists(undone), status=RunStatus.FAILED.value).update(**reopened):
+        status = status_of(tx, transition.id)
+        return Compensated() if status is RunStatus.FAILED else NotFailed(status=status)
     # The error says what to repeat, so it goes in a statement of its own.
     generation, error = run.annotate(text=raw("error")).values_list("generation", "text").get()
     uncaught = read_error(error).uncaught if error else ()

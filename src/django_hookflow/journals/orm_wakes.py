@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db.models import F, Min, Q, Value, When
 
-from django_hookflow.core.entries import ACTIVE, TERMINAL, RunStatus
+from django_hookflow.core.entries import ACTIVE, DONE_WITH_CHILDREN, RunStatus
 from django_hookflow.core.transitions import Beat, Owed, Rearm, Signal, wait_for
 from django_hookflow.journals.orm_outside import signal
 from django_hookflow.journals.orm_rows import OPEN, events, insert_absent, moment, runs
@@ -170,7 +170,7 @@ def signal_unseen(tx: Transactions, limit: int) -> Sequence[UUID]:
 
 
 def orphans(tx: Transactions, limit: int, of: Union[Sequence[UUID], None]) -> Sequence[UUID]:
-    ended = Q(parent__status__in=(*TERMINAL, RunStatus.CANCELLING))
+    ended = Q(parent__status__in=DONE_WITH_CHILDREN)
     going = [status for status in OPEN if status is not RunStatus.CANCELLING]
     left = runs(tx.alias).filter(ended, status__in=going)
     if of is not None:

@@ -64,7 +64,7 @@ def with_children(world: World, s: State, after: State, *, at_once: bool) -> Ste
 
 
 def sweep_child(world: World, s: State) -> Steps:
-    orphan = s.status == CANCELLING or is_terminal(s)
+    orphan = s.status in (COMPLETED, CANCELLED, CANCELLING)  # a failed one may be retried
     allowed = world.sweeper and world.rules.sweep_children
     left = s.child is not None and is_open(s.child) and s.child.status != CANCELLING
     if allowed and orphan and left:
