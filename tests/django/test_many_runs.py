@@ -133,6 +133,11 @@ def some(alias, monkeypatch):
     return waiting, over, failed
 
 
+def test_a_reversed_queryset_reaches_all_of_its_runs_too(call, some):
+    assert call(waits.runs.order_by("pk").reverse(), "pause") == 5
+    assert call(waits.runs.reverse(), "resume") == 5
+
+
 def test_many_are_paused_resumed_and_cancelled_each_by_its_own_row(call, alias, some):
     waiting, over, failed = some
     runs = waits.runs.all()

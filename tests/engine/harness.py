@@ -154,7 +154,9 @@ class World:
     def cancel(self, id: Any, *, compensate: bool = True) -> Any:
         """What ``run.cancel`` does."""
         answer = self.journal.cancel(Cancel(id=id, compensate=compensate))
-        orphaned = cancel_orphans(self.journal, self.journal.orphans(limit=100, of=[id]))
+        orphaned = cancel_orphans(
+            self.journal, self.journal.orphans(limit=100, of=[id]), compensate=compensate
+        )
         parent = self.journal.look(id).parent
         for each in (id, *([] if parent is None else [parent]), *orphaned):
             self.publish(each)

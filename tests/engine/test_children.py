@@ -4,6 +4,9 @@ import asyncio
 
 import pytest
 
+from django_hookflow.core.transitions import Retry
+from django_hookflow.engine.mapping import check_tolerance
+from django_hookflow.engine.publishing import cancel_orphans
 from django_hookflow.engine.scheduler import StopSign
 from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed
 
@@ -424,3 +427,74 @@ def test_what_a_parent_of_200_children_costs(world):
     assert world.row(asyncio.run(scenario())).result == list(range(200))
     assert world.messages <= 450
     assert len(replays) <= 40
+
+
+def test_a_failed_parent_that_is_retried_goes_on_with_what_its_children_came_to(world):
+    """No sweep may cancel them: the retry would only find out that it did."""
+    mended = []
+
+    async def ships(ctx):
+        if ctx.data == 0:
+            return await ctx.step.run("reserve", reserves)
+        return await ctx.step.wait_for_event("picked", "picked")
+
+    def reserves():
+        if not mended:
+            raise OutOfStock
+        return "reserved"
+
+    workflow = world.workflow(ships, retry=world.once)
+
+    async def asks(ctx):
+        return await ctx.step.map("ship", workflow, [0, 1, 2])
+
+    async def scenario():
+        run = world.trigger(asks)
+        await world.rest()
+        assert world.row(run).status == "failed"
+        assert cancel_orphans(world.journal, world.journal.orphans(limit=9)) == []
+        mended.append(1)
+        world.retry(run)
+        await world.rest()
+        for child in runs_of(world, ships):
+            world.send_event(child.id, "picked", "picked up")
+        await world.rest()
+        return run
+
+    row = world.row(asyncio.run(scenario()))
+    assert (row.status, row.result) == ("completed", ["reserved", "picked up", "picked up"])
+
+
+def test_a_retried_child_of_a_failed_parent_is_left_to_its_retry(world):
+    mended = []
+
+    def reserves(ctx):
+        return ctx.step.run("reserve", lambda: mended[0])
+
+    workflow = world.workflow(reserves, retry=world.once)
+
+    async def asks(ctx):
+        return await ctx.step.invoke("reserve", workflow, run_id=f"{ctx.run_id}/reserve")
+
+    async def scenario():
+        run = world.trigger(asks)
+        await world.rest()
+        [child] = runs_of(world, reserves)
+        assert (child.status, world.row(run).status) == ("failed", "failed")
+        mended.append("ok")
+        world.journal.retry(Retry(id=child.id))
+        cancel_orphans(world.journal, world.journal.orphans(limit=9))
+        world.publish(child.id)
+        await world.rest()
+        world.retry(run)
+        await world.rest()
+        return run
+
+    assert world.row(asyncio.run(scenario())).result == "ok"
+
+
+@pytest.mark.parametrize(
+    ("tolerate", "count", "allowed"), [(0.29, 100, 29), (0.57, 100, 57), (0.5, 3, 1), (1.0, 7, 7)]
+)
+def test_a_fraction_is_counted_as_it_is_written(tolerate, count, allowed):
+    assert check_tolerance(tolerate, count) == allowed

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from django_hookflow.core.retry import RetryPolicy
+from django_hookflow.core.transitions import Cancel
 from tests.engine.harness import World
 from tests.engine.modes import Died
 
@@ -531,3 +532,92 @@ cancelling: list[Any] = []
 
 def undo_and_cancel(result):
     cancelling[0](result)
+
+
+@pytest.mark.parametrize("kind", ["run", "atomic"])
+def test_what_was_done_and_could_not_be_stored_is_undone(world, kind):
+    """But for an atomic step, which was rolled back."""
+
+    async def body(ctx):
+        steps = ctx.step.options(retry=ONCE, compensate=(undo, "a"))
+        await getattr(steps, kind)("a", object)
+
+    row = world.run(body)
+    assert row.status == "failed"
+    assert row.error.type == "django_hookflow.exceptions.SerializationError"
+    assert in_order() == (["undo a None"] if kind == "run" else [])
+
+
+@pytest.mark.usual_mode
+def test_a_deploy_that_brings_on_failure_goes_on_undoing(world):
+    """What the first deploy has begun without it is not begun again."""
+    retry = RetryPolicy(initial_delay=600, jitter=False)
+
+    async def body(ctx):
+        for name in ("a", "b"):
+            await ctx.step.options(compensate=(undo, name)).run(name, act, name)
+        raise ValueError("no")
+
+    async def scenario():
+        fails.add("undo a")
+        run = world.trigger(body, {"order": 1}, retry=retry)
+        await world.rest()
+        assert done == ["a", "b", "undo b b-1", "undo a a-1"]
+        fails.clear()
+        world.workflow(body, retry=retry, on_failure=told)
+        await world.rest(skip=601)
+        return run
+
+    row = world.row(asyncio.run(scenario()))
+    assert (row.status, row.blocked) == ("failed", "")
+    assert done[4:] == ["undo a a-1"]
+
+
+@pytest.mark.usual_mode
+def test_a_cancel_without_compensation_goes_for_the_children_too(world):
+    async def ships(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        await ctx.step.wait_for_event("go", "go")
+
+    workflow = world.workflow(ships)
+
+    async def asks(ctx):
+        await ctx.step.invoke("ship", workflow)
+
+    async def scenario():
+        run = world.trigger(asks)
+        await world.rest()
+        world.cancel(run, compensate=False)
+        await world.rest()
+
+    asyncio.run(scenario())
+    assert {run.status for run in world.journal.runs()} == {"cancelled"}
+    assert done == ["a"]
+
+
+@pytest.mark.usual_mode
+def test_a_cancel_that_comes_while_a_run_is_being_blocked_is_seen_to_at_once(world, monkeypatch):
+    suspend, cancelled = world.journal.suspend, []
+
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run(names[0], act, "a")
+        await ctx.step.sleep("nap", 60)
+
+    def late(transition):
+        if transition.blocked and not cancelled:
+            cancelled.append(world.journal.cancel(Cancel(id=transition.fence.id)))
+        return suspend(transition)
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.rest()
+        names[0] = "renamed"
+        monkeypatch.setattr(world.journal, "suspend", late)
+        await world.rest(skip=61)
+        assert cancelled
+        return run
+
+    names = ["a"]
+    row = world.row(asyncio.run(scenario()))
+    assert (row.status, row.blocked) == ("cancelled", "")
+    assert done == ["a", "undo a a-1"]

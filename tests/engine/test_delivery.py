@@ -10,8 +10,17 @@ from uuid import uuid4
 import pytest
 
 from django_hookflow import RetryPolicy
-from django_hookflow.core.transitions import Cancel, Claim, Fence, Fenced, Release
+from django_hookflow.core.transitions import (
+    Cancel,
+    Claim,
+    Fence,
+    Fenced,
+    Fire,
+    JournalUnavailable,
+    Release,
+)
 from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.journals.memory import MemoryJournal
 
 from .harness import SkippingClock, World
 
@@ -501,6 +510,42 @@ def test_a_fenced_delivery_waits_for_its_last_step_without_spinning(world, ran):
     assert deliver(world, run).note == "fenced"
     assert ran == ["slow"]
     assert world.clock.waits < 20
+
+
+class Away(MemoryJournal):
+    """Its database is away when a timer is recorded for the first time."""
+
+    def commit(self, transition):
+        if isinstance(transition, Fire) and not vars(self).setdefault("asked", False):
+            self.asked = True
+            raise JournalUnavailable("away")
+        return super().commit(transition)
+
+
+@pytest.mark.parametrize("what", ["cancelled from outside", "database away"])
+def test_a_timer_that_is_not_recorded_waits_for_the_steps_that_execute(world, ran, what):
+    """The delivery has lost its run, and ends as soon as nothing of it executes."""
+    if what == "database away":
+        away = Away(world.clock.now)
+        away._stored = world.journal._stored
+        world.journal = away
+        world.driver = replace(world.driver, journal=away)
+
+    def slow():
+        if what == "cancelled from outside":
+            world.journal.cancel(Cancel(id=run))
+        time.sleep(0.3)
+        ran.append("slow")
+
+    async def slow_async():
+        await asyncio.to_thread(slow)
+
+    async def flow(ctx):
+        await asyncio.gather(ctx.step.run("slow", slow_async), ctx.step.sleep("nap", 0.05))
+
+    run = world.trigger(flow)
+    deliver(world, run)
+    assert ran == ["slow"]
 
 
 def test_a_retry_does_not_start_before_its_delay_is_over(world):

@@ -116,11 +116,12 @@ def test_a_fenced_holder_starts_no_child(bench: Bench) -> None:
 def test_a_name_that_is_taken_is_the_steps_failure(bench: Bench) -> None:
     bench.start("taken")
     parent, fence = bench.held()
+    bench.alter(parent, deaths=4)
     answer = invoke(bench, fence, child_of(parent, run_id="taken"))
     assert (answer.entry.status, answer.entry.error, answer.entry.seq) == (
         StepStatus.FAILED, CONFLICT, 1,
     )  # fmt: skip
-    assert bench.run(parent).seq == 1
+    assert (bench.run(parent).seq, bench.run(parent).deaths) == (1, 0)
     assert bench.steps(parent) == (answer.entry,)
 
 
@@ -273,6 +274,13 @@ def test_a_child_that_is_being_undone_needs_no_second_cancel(bench: Bench) -> No
     bench.journal.cancel(Cancel(id=parent))
     assert bench.run(child).status is RunStatus.CANCELLING
     assert list(bench.journal.orphans(limit=9)) == []
+
+
+def test_children_of_a_failed_parent_are_left_to_its_retry(bench: Bench) -> None:
+    _, fence, child = family(bench)
+    bench.journal.finish(Finish(fence=fence, status=RunStatus.FAILED, error=LATE))
+    assert bench.journal.orphans(limit=9) == []
+    assert bench.run(child).status is RunStatus.PENDING
 
 
 def test_a_child_stays_until_its_parent_is_over(bench: Bench) -> None:

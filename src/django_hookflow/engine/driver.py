@@ -335,8 +335,8 @@ class _Delivery:
             scheduler,
             entries,
             workflow.retry or self.limits.retry,
-            on_failure=workflow.on_failure,
-            error=None if cancelled else run.error,
+            on_failure=workflow.on_failure if tells else None,
+            error=run.error,
         )
         end = await run_async_body(scheduler, body, None)
         if isinstance(end, Parked):

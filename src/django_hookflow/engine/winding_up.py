@@ -45,7 +45,7 @@ def winding_up(
 ) -> Callable[[Any], Coroutine[Any, Any, None]]:
     """The body of a delivery that winds a run up; ``entries`` is its journal.
 
-    ``error`` is why it failed, ``None`` for a cancelled one.
+    ``error`` is why it failed, if it did; ``on_failure`` is who is told, if anybody is.
     """
 
     async def body(_: Any) -> None:
