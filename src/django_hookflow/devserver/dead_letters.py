@@ -107,6 +107,14 @@ class DeadLetters:
         self._newest = letter.order
         self._size += letter.size
 
+    def put_back(self, letter: DeadLetter) -> None:
+        """Take in a letter that was removed, at its place among the others."""
+        with self._lock:
+            self._letters[letter.id] = letter
+            for later in [one for one in self._letters.values() if one.order > letter.order]:
+                self._letters.move_to_end(later.id)
+        self._size += letter.size
+
     def get(self, dlq_id: str) -> DeadLetter | None:
         """The letter, if it is still there."""
         with self._lock:

@@ -55,13 +55,14 @@ class Intake:
         self._faults = faults
         self.published: Recent[Published] = Recent(items=20_000, size=67_108_864)
 
-    def accept(self, spec: Spec) -> tuple[Message | None, str]:
+    def accept(self, spec: Spec, instead_of: str = "") -> tuple[Message | None, str]:
         """Take a message: the new one, or ``None`` for a duplicate, with the id to answer.
 
-        A message that a test wants lost is new, and finished. Raises ``Refused``.
+        It is no duplicate of the message whose id is ``instead_of``. One that a test wants lost
+        is new, and finished. Raises ``Refused``.
         """
-        first = self._runs.known_first(spec)
-        message, message_id = (None, first) if first else self._store.add(spec)
+        first = self._runs.known_first(spec, instead_of)
+        message, message_id = (None, first) if first else self._store.add(spec, instead_of)
         if message is None:
             self._record(message_id, spec, is_duplicate=True)
             return None, message_id
