@@ -182,7 +182,8 @@ class Dispatcher:
                 self._idle.set()
 
     async def _deliver_once(self, message: Message) -> None:
-        if self._runs.is_over(message):
+        # It may have been cancelled while it waited for one of the deliveries to end.
+        if message.cancel_requested or self._runs.is_over(message):
             self._finish(message, State.CANCELED)
             self._commit()
             return
