@@ -15,7 +15,7 @@ from django_hookflow.devserver.answers import Refused
 from django_hookflow.devserver.config import Config
 from django_hookflow.devserver.cron import parse_cron
 from django_hookflow.devserver.filters import read_filters
-from django_hookflow.devserver.messages import FlowLimits, Message
+from django_hookflow.devserver.messages import FlowLimits, Message, beginning
 from django_hookflow.devserver.publishing import Request
 from django_hookflow.devserver.schedules import Schedule
 from django_hookflow.devserver.server import DevServer
@@ -94,6 +94,43 @@ def test_callback_bodies_say_what_happened(server, http, destination):
     made = {e.facts["url"]: e.facts["maxRetries"] for e in server.events()}
     assert made[f"{destination.url}/back"] == 1  # as the message itself
     assert made[f"{destination.url}/failed"] == 7
+
+
+@pytest.mark.parametrize("kind", ["Callback", "Failure-Callback"])
+def test_a_callback_brings_as_much_of_an_answer_as_a_message_may_have(destination, kind):
+    text = "a" + "\xe4" * 50_000  # of two bytes each, so that both limits cut one in two
+    destination.plan = lambda arrival: (
+        Answer(status=500, body=text.encode()) if arrival.path == "/bad" else Answer()
+    )
+    config = Config(max_body=90_000)
+    with DevServer(config=config, virtual_time=True) as server, raw_client(server) as http:
+        headers = {"Upstash-Retries": "0", f"Upstash-{kind}": f"{destination.url}/back"}
+        http.post(f"/v2/publish/{destination.url}/bad", headers=headers)
+        server.advance()
+        (back,) = (a for a in destination.arrivals if a.path == "/back")
+        assert base64.b64decode(json.loads(back.body)["body"]).decode() == text[:45_000]
+        (letter,) = http.get("/v2/dlq").json()["messages"]
+        assert letter["responseBody"] == text[:32_768]
+        logs = http.get("/v2/logs?state=FAILED").json()["logs"]
+        assert [one["responseBody"] for one in logs] == [text[:32_768]]
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b"abcd", b"abcd"),
+        (b"abcde", b"abcd"),
+        ("abc\xe4".encode(), b"abc"),
+        ("a\u20ac\u20ac".encode(), "a\u20ac".encode()),
+        ("ab\u20ac".encode(), b"ab"),
+        ("\U0001f600a".encode(), "\U0001f600".encode()),
+        ("a\U0001f600".encode(), b"a"),
+        (b"\x80" * 5, b"\x80" * 4),
+        (b"\xff" * 5, b"\xff" * 4),
+    ],
+)
+def test_a_beginning_ends_with_a_whole_character(body, kept):
+    assert beginning(body, 4) == kept
 
 
 @pytest.mark.parametrize(
