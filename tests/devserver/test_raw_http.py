@@ -202,6 +202,15 @@ def test_both_spellings_of_the_log(server, http, destination):
     assert http.get("/v2/logs?label=b&state=DELIVERED").json()["logs"] == [events[0]]
 
 
+@pytest.mark.parametrize("kind", ["Callback", "Failure-Callback"])
+def test_headers_of_callbacks_have_a_plural_in_the_log(server, http, kind):
+    headers = {f"Upstash-{kind}": "http://h/", f"Upstash-{kind}-Forward-X-A": "1"}
+    http.post("/v2/publish/http://h/", headers={"Upstash-Delay": "1h"} | headers)
+    name = {"Callback": "callbackHeader", "Failure-Callback": "failureCallbackHeader"}[kind]
+    (entry,) = http.get("/v2/logs").json()["logs"]
+    assert entry[name] == entry[f"{name}s"] == {"X-A": ["1"]}
+
+
 def test_cancelling_by_query(server, http):
     for label in "abab":
         http.post("/v2/publish/http://127.0.0.1:9/", headers={"Upstash-Delay": "1h",
