@@ -190,6 +190,49 @@ def test_redaction_hides_from_the_api_only(server, http, destination, spelling):
     assert base64.b64encode(b"private").decode() not in log
 
 
+@pytest.mark.parametrize("fields", ["body", "header", "header[X-Secret]"])
+def test_what_is_redacted_does_not_show_in_callbacks(destination, fields):
+    destination.plan = lambda arrival: Answer(status=500 if arrival.path != "/ok" else 200)
+    with DevServer(virtual_time=True) as server, raw_client(server) as http:
+        http.post(
+            f"/v2/publish/{destination.url}/bad",
+            content="private",
+            headers={
+                "Upstash-Redact-Fields": fields,
+                "Upstash-Forward-X-Secret": "s3cret",
+                "Upstash-Retries": "0",
+                "Upstash-Callback": f"{destination.url}/back",
+                # A callback of the callback holds its body in turn.
+                "Upstash-Callback-Callback": f"{destination.url}/ok",
+                "Upstash-Failure-Callback": f"{destination.url}/failed",
+            },
+        )
+        server.advance()
+        bodies = {a.path: a.body for a in destination.arrivals if a.path != "/bad"}
+        assert list(json.loads(bodies["/back"])["sourceHeader"].values()) == [["s3cret"]]
+        assert sorted(bodies) == ["/back", "/failed", "/ok"]
+        shown = {
+            one["url"].rpartition("/")[2]: one for one in http.get("/v2/dlq").json()["messages"]
+        }
+        assert sorted(shown) == ["back", "bad", "failed"]
+        (ok,) = {one.message_id for one in server.deliveries() if one.url.endswith("/ok")}
+        shown["ok"] = http.get(f"/v2/messages/{ok}").json()
+        for path, body in bodies.items():
+            hidden = "REDACTED:" + hashlib.sha256(body).hexdigest()
+            assert shown[path[1:]]["body"] == hidden
+            logged = http.get("/v2/logs", params={"url": destination.url + path}).json()["logs"]
+            assert {one["body"] for one in logged} == {base64.b64encode(hidden.encode()).decode()}
+
+
+def test_the_body_of_other_callbacks_is_shown(server, http, destination):
+    headers = {"Upstash-Callback": f"{destination.url}/back"}
+    http.post(f"/v2/publish/{destination.url}", headers=headers, content="public")
+    server.wait_for(lambda: destination.count("/back"))
+    (back,) = (a for a in destination.arrivals if a.path == "/back")
+    shown = http.get(f"/v2/messages/{back.headers['upstash-message-id']}").json()
+    assert shown["body"] == back.body.decode()
+
+
 def test_both_spellings_of_the_log(server, http, destination):
     http.post(f"/v2/publish/{destination.url}", headers={"Upstash-Retry-Delay": "5",
                                                         "Upstash-Label": "a,b"})  # fmt: skip
