@@ -172,3 +172,26 @@ def test_what_cannot_be_kept_leaves_the_letters(server, http, give_up, monkeypat
     answer = http.post("/v2/dlq/retry", params={"dlqIds": ids}).json()
     assert ["error" in one or "deduplicated" in one for one in answer["responses"]] == [False] * 3
     assert letters(server) == []
+
+
+def test_letters_of_workflow_runs_by_their_source(server, http, give_up):
+    plain, run = give_up("1"), give_up("2", **FIRST)
+
+    def found(source: str) -> list[str]:
+        listed = http.get("/v2/dlq", params={"source": source}).json()["messages"]
+        return [one["dlqId"] for one in listed]
+
+    assert (found("workflow"), found("other"), found("")) == ([run], [], [plain, run])
+    assert http.delete("/v2/dlq?source=workflow").json() == {"deleted": 1}
+    assert letters(server) == [plain]
+
+
+@pytest.mark.parametrize("query", ["", "?count=100", "?source="])
+def test_no_filter_retries_nothing(server, http, give_up, query):
+    dlq_id = give_up("1")
+    assert http.post(f"/v2/dlq/retry{query}").status_code == 400
+    assert letters(server) == [dlq_id]
+    # So one says that all are meant, also in JavaScript: filter: { fromDate: 0 }.
+    server.answer_next(1, 200)
+    assert len(http.post("/v2/dlq/retry?fromDate=0&count=100").json()["responses"]) == 1
+    assert letters(server) == []

@@ -70,9 +70,10 @@ class DeadLetter:
         return answer if self.answer.error is None else {**answer, "error": self.answer.error}
 
     def facts(self) -> dict[str, Any]:
-        """What filters look at."""
-        status = str(self.answer.status)
-        return {**self.message.facts(), "dlqId": self.id, "responseStatus": status}
+        """What filters look at; a ``source`` has only what came of a workflow run."""
+        facts = self.message.facts()
+        facts |= {"dlqId": self.id, "responseStatus": str(self.answer.status)}
+        return facts | ({"source": "workflow"} if "workflowRunId" in facts else {})
 
 
 class DeadLetters:
