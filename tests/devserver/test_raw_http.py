@@ -295,6 +295,37 @@ def test_a_dead_letter_stays_if_it_cannot_be_retried_as_asked(server, http, dest
     assert [letter.id for letter in server.dead_letters()] == [dlq_id]
 
 
+@pytest.mark.parametrize("through", ["publish", "batch"])
+def test_a_group_is_published_to_as_a_whole_or_not_at_all(through):
+    config = Config(max_waiting=4)
+    with DevServer(config=config, virtual_time=True) as server, raw_client(server) as http:
+        endpoints = [{"url": f"http://h/{letter}"} for letter in "abc"]
+        http.post("/v2/topics/team/endpoints", json={"endpoints": endpoints})
+        late = {"Upstash-Delay": "1h", "Upstash-Deduplication-Id": "d"}
+        for name in "xy":
+            http.post(f"/v2/publish/http://h/{name}", headers={"Upstash-Delay": "2h"})
+        if through == "publish":
+            answer = http.post("/v2/publish/team", headers=late)
+            assert (answer.status_code, "waiting" in answer.json()["error"]) == (429, True)
+        else:
+            items = [{"destination": name, "headers": late} for name in ("team", "http://h/z")]
+            refused, taken = http.post("/v2/batch", json=items).json()
+            assert ("error" in refused, "messageId" in taken) == (True, True)
+            http.delete(f"/v2/messages/{taken['messageId']}")
+            server.advance(3_600)
+        assert {one.url[-1] for one in server.published()} <= set("xyz")
+        assert {event.facts["url"][-1] for event in server.events()} <= set("xyz")
+        assert server._service.store.waiting == 2
+        # Their deduplication ids are free as well.
+        http.delete("/v2/messages")
+        server.advance(2 * 3_600)
+        server.answer_next(3, 200)
+        receipts = http.post("/v2/publish/team", headers=late).json()
+        assert ["deduplicated" in one for one in receipts] == [False] * 3
+        server.advance(3_600)
+        assert sorted(one.url[-1] for one in server.deliveries()) == ["a", "b", "c"]
+
+
 def test_default_headers_of_a_group(server, http, destination):
     http.post("/v2/topics/team/endpoints", json={"endpoints": [{"url": destination.url}]})
     defaults = {"Upstash-Forward-X-Team": "t", "Upstash-Method": ["PUT"]}

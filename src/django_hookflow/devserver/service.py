@@ -26,7 +26,7 @@ from django_hookflow.devserver.flow import Flows
 from django_hookflow.devserver.followups import FollowUps
 from django_hookflow.devserver.gates import Gates
 from django_hookflow.devserver.groups import Groups
-from django_hookflow.devserver.intake import Intake, Published
+from django_hookflow.devserver.intake import Accepted, Intake, Published
 from django_hookflow.devserver.keys import SigningKeys
 from django_hookflow.devserver.memory_store import MemoryStore
 from django_hookflow.devserver.messages import HeaderList, Message, Phase, Spec
@@ -168,13 +168,16 @@ class Service:
     def publish(self, request: Request) -> tuple[list[Receipt], bool]:
         """Accept a message, or one for each endpoint of a group, and say which of both it was.
 
+        Of a group's, all are accepted or none.
+
         Call it inside ``accepting``, and await nothing there. Raises ``Refused``.
         """
         specs, is_group = self.resolve(request)
-        return [self._accept(spec) for spec in specs], is_group
+        accepted = self.intake.accept_all(specs)
+        return [self._receipt(*one) for one in zip(specs, accepted, strict=True)], is_group
 
-    def _accept(self, spec: Spec, instead_of: str = "") -> Receipt:
-        message, message_id = self.intake.accept(spec, instead_of)
+    def _receipt(self, spec: Spec, accepted: Accepted) -> Receipt:
+        message, message_id = accepted
         if message is not None:
             self._accepted.append(message)
         return message_id, spec.url, message is None
@@ -292,7 +295,7 @@ class Service:
 
     def _retry(self, letter: DeadLetter, spec: Spec) -> Receipt | Refused:
         try:
-            receipt = self._accept(spec, instead_of=letter.message.id)
+            receipt = self._receipt(spec, self.intake.accept(spec, letter.message.id))
         except Refused as refused:
             return refused
         if not receipt[2]:
