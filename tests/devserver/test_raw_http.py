@@ -295,6 +295,29 @@ def test_a_dead_letter_stays_if_it_cannot_be_retried_as_asked(server, http, dest
     assert [letter.id for letter in server.dead_letters()] == [dlq_id]
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"Upstash-Forward-X-Team": "mine"},
+        {"upstash-forward-x-team": "mine"},
+        {"X-Team": "mine", "Upstash-Header-Forward": "true"},
+    ],
+)
+def test_a_header_of_the_request_replaces_that_of_its_group(server, http, destination, own):
+    http.post("/v2/topics/team/endpoints", json={"endpoints": [{"url": destination.url}]})
+    defaults = {"Upstash-Forward-X-Team": ["t", "u"], "Upstash-Forward-X-Other": "o"}
+    http.patch("/v2/topics/team", json={"headers": defaults})
+    http.post("/v2/publish/team", headers={"X-Team": "not forwarded"})
+    http.post("/v2/publish/team", headers=own)
+    server.wait_for(lambda: len(destination.arrivals) == 2)
+    sent = {
+        tuple(value for name, value in arrival.raw_headers if name.lower() == "x-team")
+        for arrival in destination.arrivals
+    }
+    assert sent == {("t", "u"), ("mine",)}
+    assert {arrival.headers["x-other"] for arrival in destination.arrivals} == {"o"}
+
+
 @pytest.mark.parametrize("through", ["publish", "batch"])
 def test_a_group_is_published_to_as_a_whole_or_not_at_all(through):
     config = Config(max_waiting=4)

@@ -30,7 +30,7 @@ from django_hookflow.devserver.intake import Accepted, Intake, Published
 from django_hookflow.devserver.keys import SigningKeys
 from django_hookflow.devserver.memory_store import MemoryStore
 from django_hookflow.devserver.messages import HeaderList, Message, Phase, Spec
-from django_hookflow.devserver.publishing import Request, is_url, read_spec
+from django_hookflow.devserver.publishing import Request, is_url, read_spec, with_defaults
 from django_hookflow.devserver.queues import Queues
 from django_hookflow.devserver.recent import Recent
 from django_hookflow.devserver.redelivery import retried
@@ -207,7 +207,7 @@ class Service:
     def _spec(self, request: Request, url: str, defaults: HeaderList = ()) -> Spec:
         spec = read_spec(
             url,
-            [*defaults, *request.headers],
+            with_defaults(request.headers, defaults),
             request.body,
             caller_ip=request.caller_ip,
             now=self.clock.now(),
