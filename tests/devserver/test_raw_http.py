@@ -268,6 +268,16 @@ def test_cancelling_by_query(server, http):
     assert http.delete("/v2/messages", params={"messageIds": ""}).json() == {"cancelled": 2}
 
 
+@pytest.mark.parametrize("body", [{"messageIDs": ["m"]}, {"messageIds": ["m"], "lable": "b"}])
+def test_a_misspelt_key_cancels_nothing(server, http, body):
+    http.post("/v2/publish/http://h/", headers={"Upstash-Delay": "1h"})
+    answer = http.request("DELETE", "/v2/messages", json=body)
+    assert (answer.status_code, "messageIds" in answer.json()["error"]) == (400, True)
+    assert http.request("DELETE", "/v2/messages", json={"messageIds": []}).json() == {
+        "cancelled": 1
+    }
+
+
 def test_retrying_dead_letters(server, http, destination):
     first, second, third, fourth = give_up(server, http, destination, "a", "b", "c", "d")
     answer = http.post(f"/v2/dlq/retry/{first}", headers={"Upstash-Retries": "5",
