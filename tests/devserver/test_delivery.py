@@ -244,6 +244,28 @@ def test_number_of_concurrent_deliveries_is_bounded(destination):
     assert most == 2
 
 
+def test_who_was_cancelled_while_all_places_were_taken_is_not_delivered(destination):
+    go_on = threading.Event()
+
+    def plan(arrival):
+        go_on.wait(10)
+        return Answer()
+
+    destination.plan = plan
+    config = Config(concurrency=1)
+    with DevServer(config=config, virtual_time=True) as server, sdk_of(server) as sdk:
+        sdk.message.publish(url=f"{destination.url}/a")
+        second = sdk.message.publish(url=f"{destination.url}/b").message_id
+        server.wait_for(lambda: destination.count() == 1)
+        sdk.message.cancel(second)
+        go_on.set()
+        server.advance()
+        assert [arrival.path for arrival in destination.arrivals] == ["/a"]
+        states = [event.state.value for event in server.events()
+                  if event.facts["messageId"] == second]  # fmt: skip
+        assert states == ["CREATED", "CANCEL_REQUESTED", "CANCELED"]
+
+
 def test_rewrite_changes_the_connection_only(destination):
     public = "https://prod.example/hook?a=b"
     with (

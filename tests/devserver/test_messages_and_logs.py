@@ -8,6 +8,7 @@ import pytest
 from qstash.errors import QStashError
 from qstash.log import LogState
 
+from django_hookflow.devserver.config import Config
 from django_hookflow.devserver.events import EventLog, State
 from django_hookflow.devserver.messages import Message
 from django_hookflow.devserver.recent import Recent
@@ -218,6 +219,25 @@ def test_log_leaves_large_bodies_out():
 def test_useless_settings_are_refused(settings):
     with pytest.raises(ValueError):
         DevServer(**settings)
+
+
+OWN = {"token": "mine", "current_key": "sig_" + "a" * 28, "next_key": "sig_" + "b" * 28}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1"])
+@pytest.mark.parametrize("name", list(OWN))
+def test_public_secrets_are_for_this_machine(host, name):
+    with pytest.raises(ValueError, match="set token, current_key and next_key"):
+        DevServer(host=host, **{one: value for one, value in OWN.items() if one != name})
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1"):
+        DevServer(host=host, config=Config())
+    DevServer(host=host, **OWN)
+    DevServer(host=host, config=Config(**OWN))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1", "localhost"])
+def test_public_secrets_do_on_this_machine(host):
+    DevServer(host=host)
 
 
 def test_own_token_replaces_the_public_one():

@@ -15,7 +15,7 @@ from django_hookflow.devserver.answers import Refused
 from django_hookflow.devserver.config import Config
 from django_hookflow.devserver.cron import parse_cron
 from django_hookflow.devserver.filters import read_filters
-from django_hookflow.devserver.messages import FlowLimits, Message
+from django_hookflow.devserver.messages import FlowLimits, Message, beginning
 from django_hookflow.devserver.publishing import Request
 from django_hookflow.devserver.schedules import Schedule
 from django_hookflow.devserver.server import DevServer
@@ -96,6 +96,43 @@ def test_callback_bodies_say_what_happened(server, http, destination):
     assert made[f"{destination.url}/failed"] == 7
 
 
+@pytest.mark.parametrize("kind", ["Callback", "Failure-Callback"])
+def test_a_callback_brings_as_much_of_an_answer_as_a_message_may_have(destination, kind):
+    text = "a" + "\xe4" * 50_000  # of two bytes each, so that both limits cut one in two
+    destination.plan = lambda arrival: (
+        Answer(status=500, body=text.encode()) if arrival.path == "/bad" else Answer()
+    )
+    config = Config(max_body=90_000)
+    with DevServer(config=config, virtual_time=True) as server, raw_client(server) as http:
+        headers = {"Upstash-Retries": "0", f"Upstash-{kind}": f"{destination.url}/back"}
+        http.post(f"/v2/publish/{destination.url}/bad", headers=headers)
+        server.advance()
+        (back,) = (a for a in destination.arrivals if a.path == "/back")
+        assert base64.b64decode(json.loads(back.body)["body"]).decode() == text[:45_000]
+        (letter,) = http.get("/v2/dlq").json()["messages"]
+        assert letter["responseBody"] == text[:32_768]
+        logs = http.get("/v2/logs?state=FAILED").json()["logs"]
+        assert [one["responseBody"] for one in logs] == [text[:32_768]]
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b"abcd", b"abcd"),
+        (b"abcde", b"abcd"),
+        ("abc\xe4".encode(), b"abc"),
+        ("a\u20ac\u20ac".encode(), "a\u20ac".encode()),
+        ("ab\u20ac".encode(), b"ab"),
+        ("\U0001f600a".encode(), "\U0001f600".encode()),
+        ("a\U0001f600".encode(), b"a"),
+        (b"\x80" * 5, b"\x80" * 4),
+        (b"\xff" * 5, b"\xff" * 4),
+    ],
+)
+def test_a_beginning_ends_with_a_whole_character(body, kept):
+    assert beginning(body, 4) == kept
+
+
 @pytest.mark.parametrize(
     ("header", "value", "named"),
     [
@@ -153,6 +190,49 @@ def test_redaction_hides_from_the_api_only(server, http, destination, spelling):
     assert base64.b64encode(b"private").decode() not in log
 
 
+@pytest.mark.parametrize("fields", ["body", "header", "header[X-Secret]"])
+def test_what_is_redacted_does_not_show_in_callbacks(destination, fields):
+    destination.plan = lambda arrival: Answer(status=500 if arrival.path != "/ok" else 200)
+    with DevServer(virtual_time=True) as server, raw_client(server) as http:
+        http.post(
+            f"/v2/publish/{destination.url}/bad",
+            content="private",
+            headers={
+                "Upstash-Redact-Fields": fields,
+                "Upstash-Forward-X-Secret": "s3cret",
+                "Upstash-Retries": "0",
+                "Upstash-Callback": f"{destination.url}/back",
+                # A callback of the callback holds its body in turn.
+                "Upstash-Callback-Callback": f"{destination.url}/ok",
+                "Upstash-Failure-Callback": f"{destination.url}/failed",
+            },
+        )
+        server.advance()
+        bodies = {a.path: a.body for a in destination.arrivals if a.path != "/bad"}
+        assert list(json.loads(bodies["/back"])["sourceHeader"].values()) == [["s3cret"]]
+        assert sorted(bodies) == ["/back", "/failed", "/ok"]
+        shown = {
+            one["url"].rpartition("/")[2]: one for one in http.get("/v2/dlq").json()["messages"]
+        }
+        assert sorted(shown) == ["back", "bad", "failed"]
+        (ok,) = {one.message_id for one in server.deliveries() if one.url.endswith("/ok")}
+        shown["ok"] = http.get(f"/v2/messages/{ok}").json()
+        for path, body in bodies.items():
+            hidden = "REDACTED:" + hashlib.sha256(body).hexdigest()
+            assert shown[path[1:]]["body"] == hidden
+            logged = http.get("/v2/logs", params={"url": destination.url + path}).json()["logs"]
+            assert {one["body"] for one in logged} == {base64.b64encode(hidden.encode()).decode()}
+
+
+def test_the_body_of_other_callbacks_is_shown(server, http, destination):
+    headers = {"Upstash-Callback": f"{destination.url}/back"}
+    http.post(f"/v2/publish/{destination.url}", headers=headers, content="public")
+    server.wait_for(lambda: destination.count("/back"))
+    (back,) = (a for a in destination.arrivals if a.path == "/back")
+    shown = http.get(f"/v2/messages/{back.headers['upstash-message-id']}").json()
+    assert shown["body"] == back.body.decode()
+
+
 def test_both_spellings_of_the_log(server, http, destination):
     http.post(f"/v2/publish/{destination.url}", headers={"Upstash-Retry-Delay": "5",
                                                         "Upstash-Label": "a,b"})  # fmt: skip
@@ -163,6 +243,15 @@ def test_both_spellings_of_the_log(server, http, destination):
     assert events[0]["retryDelayExpr"] == events[0]["retryDelayExpression"] == "5"
     assert (events[0]["label"], events[0]["labels"]) == ("a", ["a", "b"])
     assert http.get("/v2/logs?label=b&state=DELIVERED").json()["logs"] == [events[0]]
+
+
+@pytest.mark.parametrize("kind", ["Callback", "Failure-Callback"])
+def test_headers_of_callbacks_have_a_plural_in_the_log(server, http, kind):
+    headers = {f"Upstash-{kind}": "http://h/", f"Upstash-{kind}-Forward-X-A": "1"}
+    http.post("/v2/publish/http://h/", headers={"Upstash-Delay": "1h"} | headers)
+    name = {"Callback": "callbackHeader", "Failure-Callback": "failureCallbackHeader"}[kind]
+    (entry,) = http.get("/v2/logs").json()["logs"]
+    assert entry[name] == entry[f"{name}s"] == {"X-A": ["1"]}
 
 
 def test_cancelling_by_query(server, http):
@@ -177,6 +266,16 @@ def test_cancelling_by_query(server, http):
     refused = http.delete("/v2/messages?lable=b")
     assert (refused.status_code, "lable" in refused.json()["error"]) == (400, True)
     assert http.delete("/v2/messages", params={"messageIds": ""}).json() == {"cancelled": 2}
+
+
+@pytest.mark.parametrize("body", [{"messageIDs": ["m"]}, {"messageIds": ["m"], "lable": "b"}])
+def test_a_misspelt_key_cancels_nothing(server, http, body):
+    http.post("/v2/publish/http://h/", headers={"Upstash-Delay": "1h"})
+    answer = http.request("DELETE", "/v2/messages", json=body)
+    assert (answer.status_code, "messageIds" in answer.json()["error"]) == (400, True)
+    assert http.request("DELETE", "/v2/messages", json={"messageIds": []}).json() == {
+        "cancelled": 1
+    }
 
 
 def test_retrying_dead_letters(server, http, destination):
@@ -204,6 +303,60 @@ def test_a_dead_letter_stays_if_it_cannot_be_retried_as_asked(server, http, dest
     answer = http.post(f"/v2/dlq/retry/{dlq_id}", headers={"Upstash-Retries": "many"})
     assert (answer.status_code, "Upstash-Retries" in answer.json()["error"]) == (400, True)
     assert [letter.id for letter in server.dead_letters()] == [dlq_id]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"Upstash-Forward-X-Team": "mine"},
+        {"upstash-forward-x-team": "mine"},
+        {"X-Team": "mine", "Upstash-Header-Forward": "true"},
+    ],
+)
+def test_a_header_of_the_request_replaces_that_of_its_group(server, http, destination, own):
+    http.post("/v2/topics/team/endpoints", json={"endpoints": [{"url": destination.url}]})
+    defaults = {"Upstash-Forward-X-Team": ["t", "u"], "Upstash-Forward-X-Other": "o"}
+    http.patch("/v2/topics/team", json={"headers": defaults})
+    http.post("/v2/publish/team", headers={"X-Team": "not forwarded"})
+    http.post("/v2/publish/team", headers=own)
+    server.wait_for(lambda: len(destination.arrivals) == 2)
+    sent = {
+        tuple(value for name, value in arrival.raw_headers if name.lower() == "x-team")
+        for arrival in destination.arrivals
+    }
+    assert sent == {("t", "u"), ("mine",)}
+    assert {arrival.headers["x-other"] for arrival in destination.arrivals} == {"o"}
+
+
+@pytest.mark.parametrize("through", ["publish", "batch"])
+def test_a_group_is_published_to_as_a_whole_or_not_at_all(through):
+    config = Config(max_waiting=4)
+    with DevServer(config=config, virtual_time=True) as server, raw_client(server) as http:
+        endpoints = [{"url": f"http://h/{letter}"} for letter in "abc"]
+        http.post("/v2/topics/team/endpoints", json={"endpoints": endpoints})
+        late = {"Upstash-Delay": "1h", "Upstash-Deduplication-Id": "d"}
+        for name in "xy":
+            http.post(f"/v2/publish/http://h/{name}", headers={"Upstash-Delay": "2h"})
+        if through == "publish":
+            answer = http.post("/v2/publish/team", headers=late)
+            assert (answer.status_code, "waiting" in answer.json()["error"]) == (429, True)
+        else:
+            items = [{"destination": name, "headers": late} for name in ("team", "http://h/z")]
+            refused, taken = http.post("/v2/batch", json=items).json()
+            assert ("error" in refused, "messageId" in taken) == (True, True)
+            http.delete(f"/v2/messages/{taken['messageId']}")
+            server.advance(3_600)
+        assert {one.url[-1] for one in server.published()} <= set("xyz")
+        assert {event.facts["url"][-1] for event in server.events()} <= set("xyz")
+        assert server._service.store.waiting == 2
+        # Their deduplication ids are free as well.
+        http.delete("/v2/messages")
+        server.advance(2 * 3_600)
+        server.answer_next(3, 200)
+        receipts = http.post("/v2/publish/team", headers=late).json()
+        assert ["deduplicated" in one for one in receipts] == [False] * 3
+        server.advance(3_600)
+        assert sorted(one.url[-1] for one in server.deliveries()) == ["a", "b", "c"]
 
 
 def test_default_headers_of_a_group(server, http, destination):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from django_hookflow.devserver import flow
 from django_hookflow.devserver.answers import Refused
 from django_hookflow.devserver.cron import parse_cron
 from django_hookflow.devserver.server import DevServer
@@ -362,3 +363,16 @@ def test_a_destination_that_does_not_answer_stops_the_clock(server, publish, des
         server.advance(1, patience=0.1)
     server.advance(1)
     assert starts(server) == [0]
+
+
+def test_the_limits_of_a_delayed_message_outlive_its_key(server, publish, http, monkeypatch):
+    monkeypatch.setattr(flow, "_MOST_KEYS", 10)
+    server.answer_next(100, 200)
+    for _ in range(3):
+        publish("http://h/slow", Delay="1h", Flow_Control_Key="k", Flow_Control_Value="rate=1")
+    for number in range(20):
+        publish("http://h/other", Flow_Control_Key=f"other{number}", Flow_Control_Value="rate=1")
+    server.advance()
+    assert http.get("/v2/flowControl/k").status_code == 404
+    server.advance(2 * 3_600)
+    assert starts(server, "slow") == [3_600, 3_601, 3_602]

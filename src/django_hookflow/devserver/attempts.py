@@ -11,9 +11,11 @@ import httpx
 from django_hookflow.devserver.dead_letters import Answer
 from django_hookflow.devserver.delivery import Outcome
 from django_hookflow.devserver.faults import PlannedAnswer
-from django_hookflow.devserver.messages import header_lists
+from django_hookflow.devserver.messages import beginning, header_lists
 
 __all__ = ["Delivery", "answer_details", "last_answer", "planned", "report"]
+
+_KEPT_OF_ANSWER = 65_536
 
 logger = logging.getLogger("django_hookflow.devserver")
 
@@ -54,7 +56,7 @@ def answer_details(outcome: Outcome) -> dict[str, Any]:
     details: dict[str, Any] = {
         "responseStatus": outcome.status,
         "responseHeader": header_lists(outcome.headers.multi_items()),
-        "responseBody": outcome.body.decode("utf-8", "replace"),
+        "responseBody": beginning(outcome.body, _KEPT_OF_ANSWER).decode("utf-8", "replace"),
     }
     return details if outcome.error is None else {**details, "error": outcome.error}
 
@@ -64,7 +66,7 @@ def last_answer(outcome: Outcome) -> Answer:
     return Answer(
         status=outcome.status,
         headers=header_lists(outcome.headers.multi_items()),
-        body=outcome.body,
+        body=beginning(outcome.body, _KEPT_OF_ANSWER),
         error=outcome.error,
     )
 

@@ -50,7 +50,9 @@ def _spec(
     )  # fmt: skip
     # A queue goes on when its message and the callbacks of it are over; theirs belong to it too.
     holds = original.holds or ((original.queue, message.id) if original.queue else None)
-    return dataclasses.replace(spec, holds=holds)
+    # The callback's body holds what the message wanted hidden.
+    redact = (*spec.redact, "body") if original.redact else spec.redact
+    return dataclasses.replace(spec, holds=holds, redact=redact)
 
 
 def _facts(message: Message, outcome: Outcome) -> dict[str, Any]:

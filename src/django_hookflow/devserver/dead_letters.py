@@ -70,9 +70,10 @@ class DeadLetter:
         return answer if self.answer.error is None else {**answer, "error": self.answer.error}
 
     def facts(self) -> dict[str, Any]:
-        """What filters look at."""
-        status = str(self.answer.status)
-        return {**self.message.facts(), "dlqId": self.id, "responseStatus": status}
+        """What filters look at; a ``source`` has only what came of a workflow run."""
+        facts = self.message.facts()
+        facts |= {"dlqId": self.id, "responseStatus": str(self.answer.status)}
+        return facts | ({"source": "workflow"} if "workflowRunId" in facts else {})
 
 
 class DeadLetters:
@@ -105,6 +106,14 @@ class DeadLetters:
         with self._lock:
             self._letters[letter.id] = letter
         self._newest = letter.order
+        self._size += letter.size
+
+    def put_back(self, letter: DeadLetter) -> None:
+        """Take in a letter that was removed, at its place among the others."""
+        with self._lock:
+            self._letters[letter.id] = letter
+            for later in [one for one in self._letters.values() if one.order > letter.order]:
+                self._letters.move_to_end(later.id)
         self._size += letter.size
 
     def get(self, dlq_id: str) -> DeadLetter | None:

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from django_hookflow.devserver.config import Config
-from django_hookflow.devserver.messages import HeaderList, Message, new_id
+from django_hookflow.devserver.messages import HeaderList, Message, beginning, new_id
 from django_hookflow.devserver.wire import exchange
 from django_hookflow.transports.signing import sign
 
 __all__ = ["Courier", "Outcome", "Parcel"]
 
+# Of an answer that only the log and a dead letter will show; a callback brings more of it.
 _KEPT_OF_ANSWER = 65_536
 _REGION = "EU-CENTRAL-1"
 _NON_RETRYABLE = 489
@@ -75,18 +76,22 @@ class Courier:
         return Outcome(headers=httpx.Headers(), error=problem)
 
     async def _exchange(self, message: Message, parcel: Parcel) -> Outcome:
+        spec = message.spec
+        is_told = spec.callback is not None or spec.failure_callback is not None
+        most = self._config.max_body if is_told else _KEPT_OF_ANSWER
         status, headers, body = await exchange(
-            message.spec.method,
-            self._config.connect_url(message.spec.url),
+            spec.method,
+            self._config.connect_url(spec.url),
             self._headers(message, parcel),
             parcel.body,
-            _KEPT_OF_ANSWER,
+            # One more tells whether a character begins there.
+            most + 1,
         )
         delivered = 200 <= status < 300
         return Outcome(
             status=status,
             headers=headers,
-            body=body,
+            body=beginning(body, most),
             error=None if delivered else f"answered with status {status}",
         )
 

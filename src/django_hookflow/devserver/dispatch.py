@@ -71,6 +71,9 @@ class Dispatcher:
         self._due: list[tuple[float, int, Message]] = []
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
+        # What the clock was asked to wake us at. Periods, schedules and messages come to be while
+        # it waits, so every turn compares.
+        self._awaited: float | None = None
         self._idle = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0
@@ -93,10 +96,11 @@ class Dispatcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def schedule(self, message: Message, due: float) -> None:
-        """Deliver ``message`` at Unix time ``due`` or as soon after as possible."""
+        """Deliver ``message`` at Unix time ``due`` or as soon after as possible.
+
+        A ``turn`` must follow, or nobody wakes up for it.
+        """
         message.due = due
-        if not self._due or due < self._due[0][0]:
-            self._changed.set()
         heapq.heappush(self._due, (due, next(self._numbers), message))
 
     def cancel(self, message: Message) -> None:
@@ -123,6 +127,9 @@ class Dispatcher:
             self._spawn(self._deliver(self._gates.ready.popleft()))
         if made:
             self._commit()
+        instant = self.next_instant
+        if instant is not None and (self._awaited is None or instant < self._awaited):
+            self._changed.set()
 
     @property
     def next_instant(self) -> float | None:
@@ -150,9 +157,10 @@ class Dispatcher:
 
     async def _run(self) -> None:
         while True:
-            self._changed.clear()
             self.turn()
-            await self._clock.until(self.next_instant, self._changed)
+            self._changed.clear()
+            self._awaited = self.next_instant
+            await self._clock.until(self._awaited, self._changed)
 
     def _arrive(self, message: Message, now: float) -> None:
         if message.phase is Phase.FINISHED:
@@ -174,7 +182,8 @@ class Dispatcher:
                 self._idle.set()
 
     async def _deliver_once(self, message: Message) -> None:
-        if self._runs.is_over(message):
+        # It may have been cancelled while it waited for one of the deliveries to end.
+        if message.cancel_requested or self._runs.is_over(message):
             self._finish(message, State.CANCELED)
             self._commit()
             return

@@ -20,6 +20,13 @@ _MOST_BYTES = 33_554_432
 _LARGEST_BODY = 4_096
 # A rough price of an entry without bodies, so that the budget is about memory.
 _ENTRY = 1_024
+# What the API and one or another SDK call by two names.
+_SPELLINGS = (
+    ("retryDelayExpression", "retryDelayExpr"),
+    ("responseHeader", "responseHeaders"),
+    ("callbackHeader", "callbackHeaders"),
+    ("failureCallbackHeader", "failureCallbackHeaders"),
+)
 
 
 class State(str, enum.Enum):
@@ -48,11 +55,7 @@ class Event:
     def as_json(self) -> dict[str, Any]:
         """The entry with both spellings of the fields on which API and SDKs disagree."""
         answer = {"time": self.time, **self.facts, "state": self.state.value, **self.details}
-        if "retryDelayExpression" in answer:
-            answer["retryDelayExpr"] = answer["retryDelayExpression"]
-        if "responseHeader" in answer:
-            answer["responseHeaders"] = answer["responseHeader"]
-        return answer
+        return answer | {other: answer[name] for name, other in _SPELLINGS if name in answer}
 
 
 class EventLog:

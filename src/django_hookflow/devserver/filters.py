@@ -28,7 +28,12 @@ _FIELDS = {
     "state": "state",
 }
 # What only dead letters have.
-_DEAD_FIELDS = {"dlqId": "dlqId", "dlqIds": "dlqId", "responseStatus": "responseStatus"}
+_DEAD_FIELDS = {
+    "dlqId": "dlqId",
+    "dlqIds": "dlqId",
+    "responseStatus": "responseStatus",
+    "source": "source",
+}
 _OTHERS = frozenset({"fromDate", "toDate", "count", "cursor", "order", "qstash_token"})
 _IN_PROGRESS = frozenset({"ACTIVE", "RETRY", "ERROR"})
 

@@ -157,9 +157,15 @@ class Flows:
         return key
 
     def of(self, message: Message, now: float) -> FlowKey | None:
-        """The key of a message."""
+        """The key of a message, with its limits if the key had been forgotten meanwhile."""
         limits = message.spec.flow
-        return None if limits is None else self.make(limits.key, now)
+        if limits is None:
+            return None
+        was_forgotten = limits.key not in self._keys
+        key = self.make(limits.key, now)
+        if was_forgotten:
+            key.update(limits)
+        return key
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from django_hookflow.devserver.answers import Refused
@@ -15,9 +17,12 @@ from django_hookflow.devserver.recent import Recent
 from django_hookflow.devserver.runs import Runs
 from django_hookflow.devserver.store import Store
 
-__all__ = ["Intake", "Published"]
+__all__ = ["Accepted", "Intake", "Published"]
 
 _KEPT_OF_BODY = 65_536
+
+#: A new message with its id, or ``None`` with the id of the one that it is a duplicate of.
+Accepted = tuple[Message | None, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +60,51 @@ class Intake:
         self._faults = faults
         self.published: Recent[Published] = Recent(items=20_000, size=67_108_864)
 
-    def accept(self, spec: Spec) -> tuple[Message | None, str]:
+    def accept(self, spec: Spec, instead_of: str = "") -> Accepted:
         """Take a message: the new one, or ``None`` for a duplicate, with the id to answer.
 
-        A message that a test wants lost is new, and finished. Raises ``Refused``.
+        It is no duplicate of the message whose id is ``instead_of``. One that a test wants lost
+        is new, and finished. Raises ``Refused``.
         """
-        first = self._runs.known_first(spec)
-        message, message_id = (None, first) if first else self._store.add(spec)
+        accepted = self._take(spec, instead_of)
+        self._announce(spec, *accepted)
+        return accepted
+
+    def accept_all(self, specs: Iterable[Spec]) -> list[Accepted]:
+        """Take these messages, or none of them if one is refused."""
+        taken: list[tuple[Spec, Accepted]] = []
+        with ExitStack() as undo:
+            for spec in specs:
+                message, message_id = self._take(spec)
+                if message is not None:
+                    undo.callback(self.discard, message)
+                taken.append((spec, (message, message_id)))
+            undo.pop_all()
+        for spec, accepted in taken:
+            self._announce(spec, *accepted)
+        return [accepted for _, accepted in taken]
+
+    def discard(self, message: Message) -> None:
+        """Undo ``accept``, except for the log and for what only has a name."""
+        self._runs.discard(message)
+        self._store.discard(message)
+        message.phase = Phase.FINISHED
+
+    def _take(self, spec: Spec, instead_of: str = "") -> Accepted:
+        first = self._runs.known_first(spec, instead_of)
+        message, message_id = (None, first) if first else self._store.add(spec, instead_of)
+        if message is not None:
+            try:
+                self._open(message)
+            except Refused:
+                self.discard(message)
+                raise
+        return message, message_id
+
+    def _announce(self, spec: Spec, message: Message | None, message_id: str) -> None:
         if message is None:
             self._record(message_id, spec, is_duplicate=True)
-            return None, message_id
-        try:
-            self._open(message)
-        except Refused:
-            self.discard(message)
-            raise
+            return
         self._store.log(message, State.CREATED, spec.created_at,
                         nextDeliveryTime=int(spec.due * 1000))  # fmt: skip
         dropped = self._faults.take_drop()
@@ -78,13 +113,6 @@ class Intake:
             self._store.finish(message, spec.created_at)
         else:
             message.duplicate = self._faults.take_duplicate()
-        return message, message_id
-
-    def discard(self, message: Message) -> None:
-        """Undo ``accept``, except for the log and for what only has a name."""
-        self._runs.discard(message)
-        self._store.discard(message)
-        message.phase = Phase.FINISHED
 
     def _open(self, message: Message) -> None:
         spec, now = message.spec, self._clock.now()

@@ -60,17 +60,19 @@ class MemoryStore:
         """What is in memory lasts as long as it can."""
         self._changes = Changes()
 
-    def add(self, spec: Spec) -> tuple[Message | None, str]:
+    def add(self, spec: Spec, instead_of: str = "") -> tuple[Message | None, str]:
         now = spec.created_at
         self._forget_old(now)
-        if spec.deduplication_id is not None and spec.deduplication_id in self._seen:
-            return None, self._seen[spec.deduplication_id][0]
+        first, _ = self._seen.get(spec.deduplication_id or "", ("", 0.0))
+        if first and first != instead_of:
+            return None, first
         self._make_room(spec.size)
         message = Message(new_id("msg_"), spec)
         self._take(message)
         self.save(message)
         if spec.deduplication_id is not None:
             self._seen[spec.deduplication_id] = (message.id, now + _DEDUPLICATION_WINDOW)
+            self._seen.move_to_end(spec.deduplication_id)
             self._changes.deduplication_ids[spec.deduplication_id] = None
         return message, message.id
 
@@ -119,6 +121,10 @@ class MemoryStore:
         if removed:
             self._changes.dead_letters[dlq_id] = None
         return removed
+
+    def restore_dead_letter(self, letter: DeadLetter) -> None:
+        self.dead_letters.put_back(letter)
+        self._changes.dead_letters[letter.id] = None
 
     def record(self, kind: str, name: str, value: Mapping[str, Any] | None) -> None:
         kept = self._records.setdefault(kind, {})

@@ -18,6 +18,7 @@ __all__ = [
     "Message",
     "Phase",
     "Spec",
+    "beginning",
     "forwarded_lists",
     "header_lists",
     "new_id",
@@ -202,6 +203,17 @@ def readable(name: str, body: bytes) -> dict[str, str]:
         return {name: body.decode()}
     except UnicodeDecodeError:
         return {f"{name}Base64": base64.b64encode(body).decode()}
+
+
+def beginning(body: bytes, most: int) -> bytes:
+    """At most ``most`` bytes of it, without the half of a UTF-8 character at their end."""
+    if len(body) <= most:
+        return body
+    for end in range(most, max(most - 4, -1), -1):
+        if body[end] & 0b1100_0000 != 0b1000_0000:
+            return body[:end]
+    # It is no text.
+    return body[:most]
 
 
 def header_lists(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -22,7 +22,15 @@ from django_hookflow.devserver.options import (
     says_true,
 )
 
-__all__ = ["Headers", "Request", "check_url", "is_url", "read_destination", "read_spec"]
+__all__ = [
+    "Headers",
+    "Request",
+    "check_url",
+    "is_url",
+    "read_destination",
+    "read_spec",
+    "with_defaults",
+]
 
 Headers = Iterable[tuple[str, str]]
 
@@ -97,6 +105,16 @@ def read_destination(raw: str, query: str) -> tuple[str, list[tuple[str, str]]]:
     if theirs:
         destination += ("&" if "?" in destination else "?") + "&".join(theirs)
     return destination, own
+
+
+def with_defaults(headers: HeaderList, defaults: HeaderList) -> HeaderList:
+    """The headers, and before them those defaults of which they say nothing else."""
+    options = {name.lower(): value for name, value in headers}
+    said = set(options)
+    if says_true(options, "upstash-header-forward"):
+        # Then every header is one to forward.
+        said |= {_FORWARD + name for name in options if not name.startswith("upstash-")}
+    return (*(pair for pair in defaults if pair[0].lower() not in said), *headers)
 
 
 def read_spec(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from django_hookflow.devserver.messages import HeaderList, Spec
+from django_hookflow.devserver.options import says_true
 from django_hookflow.devserver.publishing import read_spec
 
 __all__ = ["retried"]
@@ -40,4 +41,10 @@ def retried(spec: Spec, headers: HeaderList, now: float) -> Spec:
         kept = tuple(pair for pair in spec.headers if pair[0].lower() not in anew)
         changes["headers"] = kept + asked.headers
     fresh = {"created_at": now, "due": asked.due, "deduplication_id": asked.deduplication_id}
-    return dataclasses.replace(spec, **{**fresh, "holds": None, **changes})
+    again = dataclasses.replace(spec, **{**fresh, "holds": None, **changes})
+    options = {name.lower(): value for name, value in given}
+    by_content = says_true(options, "upstash-content-based-deduplication")
+    if by_content and not options.get("upstash-deduplication-id"):
+        # What was asked is without the body.
+        return dataclasses.replace(again, deduplication_id=again.content_id())
+    return again

@@ -81,8 +81,10 @@ class Runs:
         """The runs that are not over."""
         return [run for run in self._runs.values() if not run.state]
 
-    def known_first(self, spec: Spec) -> str | None:
+    def known_first(self, spec: Spec, instead_of: str = "") -> str | None:
         """The message that began the run which this one would begin once more.
+
+        That is no other if it is ``instead_of``, in whose place this one comes.
 
         Raises ``Refused`` (400) for a step of a run that is over or never was.
         """
@@ -93,7 +95,7 @@ class Runs:
             raise Refused(429, f"the steps of workflow runs are larger than {_MOST_BYTES} bytes")
         run = self._runs.get(said["runid"])
         if said.get("init", "").lower() == "true":
-            return None if run is None else run.first
+            return None if run is None or run.first == instead_of else run.first
         if run is None or run.state:
             raise Refused(400, f"workflow run {said['runid'][:60]} is over or was never started")
         return None
@@ -105,6 +107,9 @@ class Runs:
             return
         if len(self._runs) - len(self._ended) >= _MOST_RUNS:
             raise Refused(429, f"{_MOST_RUNS} workflow runs are under way; no more are taken")
+        # The message may come in the place of one that was given up, and its run with it.
+        self.end(said["runid"], "failed")
+        self._ended.pop(said["runid"], None)
         run = Run(id=said["runid"], url=said.get("url") or message.spec.url, first=message.id,
                   created_at=int(message.spec.created_at * 1000))  # fmt: skip
         self._runs[run.id] = run

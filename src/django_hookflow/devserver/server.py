@@ -18,6 +18,7 @@ from types import TracebackType
 
 import uvicorn
 
+from django_hookflow.devserver.addresses import is_loopback
 from django_hookflow.devserver.app import create_app
 from django_hookflow.devserver.attempts import Delivery
 from django_hookflow.devserver.clock import VirtualClock
@@ -91,24 +92,27 @@ class DevServer:
     ) -> None:
         """Prepare a server; ``config`` replaces the settings from ``token`` to ``db``.
 
-        Raises ``ValueError`` for useless settings.
+        Raises ``ValueError`` for useless settings, and for a ``host`` beyond this machine with
+        a token or keys that everybody knows.
         """
         rules = (rewrite or {}).items()
         # A number is the Unix time at which it begins; True is one too, and not meant.
         begin = time.time() if isinstance(virtual_time, bool) else virtual_time
         self._clock = VirtualClock(begin) if virtual_time is not False else None
-        self._service = Service(
-            config
-            or Config(
-                token=token,
-                current_key=current_key,
-                next_key=next_key,
-                time_scale=time_scale,
-                db=None if db is None else Path(db),
-                rewrites=tuple(parse_rewrite(f"{source}={target}") for source, target in rules),
-            ),
-            self._clock,
+        config = config or Config(
+            token=token,
+            current_key=current_key,
+            next_key=next_key,
+            time_scale=time_scale,
+            db=None if db is None else Path(db),
+            rewrites=tuple(parse_rewrite(f"{source}={target}") for source, target in rules),
         )
+        if config.is_public and not is_loopback(host):
+            raise ValueError(
+                f"others can reach {host!r}, and everybody knows the default token and keys: "
+                "set token, current_key and next_key to secrets of your own, or use 127.0.0.1"
+            )
+        self._service = Service(config, self._clock)
         self._address = (host, port)
         self._ready = threading.Event()
         self._server = _uvicorn(self._service, self._ready.set)

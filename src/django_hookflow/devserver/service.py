@@ -26,11 +26,11 @@ from django_hookflow.devserver.flow import Flows
 from django_hookflow.devserver.followups import FollowUps
 from django_hookflow.devserver.gates import Gates
 from django_hookflow.devserver.groups import Groups
-from django_hookflow.devserver.intake import Intake, Published
+from django_hookflow.devserver.intake import Accepted, Intake, Published
 from django_hookflow.devserver.keys import SigningKeys
 from django_hookflow.devserver.memory_store import MemoryStore
 from django_hookflow.devserver.messages import HeaderList, Message, Phase, Spec
-from django_hookflow.devserver.publishing import Request, is_url, read_spec
+from django_hookflow.devserver.publishing import Request, is_url, read_spec, with_defaults
 from django_hookflow.devserver.queues import Queues
 from django_hookflow.devserver.recent import Recent
 from django_hookflow.devserver.redelivery import retried
@@ -89,6 +89,7 @@ class Service:
             followers=FollowUps(self.intake, self.runs, self.schedules, self.clock, self.resolve),
         )
         self._accepted: list[Message] = []
+        self._retried: list[DeadLetter] = []
         self._is_open = False
 
     @property
@@ -141,19 +142,22 @@ class Service:
     @contextmanager
     def accepting(self) -> Iterator[None]:
         """What is published inside is kept before this ends, or all of it refused."""
-        self._accepted = []
+        self._accepted, self._retried = [], []
         try:
             yield
         finally:
             accepted, self._accepted = self._accepted, []
-            self._keep_accepted(accepted)
+            letters, self._retried = self._retried, []
+            self._keep_accepted(accepted, letters)
 
-    def _keep_accepted(self, accepted: Sequence[Message]) -> None:
+    def _keep_accepted(self, accepted: Sequence[Message], letters: Sequence[DeadLetter]) -> None:
         try:
             self.store.commit()
         except StoreError as error:
             for message in accepted:
                 self.intake.discard(message)
+            for letter in letters:
+                self.store.restore_dead_letter(letter)
             raise Refused(500, str(error)) from error
         for message in accepted:
             if message.phase is not Phase.FINISHED:
@@ -164,13 +168,16 @@ class Service:
     def publish(self, request: Request) -> tuple[list[Receipt], bool]:
         """Accept a message, or one for each endpoint of a group, and say which of both it was.
 
+        Of a group's, all are accepted or none.
+
         Call it inside ``accepting``, and await nothing there. Raises ``Refused``.
         """
         specs, is_group = self.resolve(request)
-        return [self._accept(spec) for spec in specs], is_group
+        accepted = self.intake.accept_all(specs)
+        return [self._receipt(*one) for one in zip(specs, accepted, strict=True)], is_group
 
-    def _accept(self, spec: Spec) -> Receipt:
-        message, message_id = self.intake.accept(spec)
+    def _receipt(self, spec: Spec, accepted: Accepted) -> Receipt:
+        message, message_id = accepted
         if message is not None:
             self._accepted.append(message)
         return message_id, spec.url, message is None
@@ -200,7 +207,7 @@ class Service:
     def _spec(self, request: Request, url: str, defaults: HeaderList = ()) -> Spec:
         spec = read_spec(
             url,
-            [*defaults, *request.headers],
+            with_defaults(request.headers, defaults),
             request.body,
             caller_ip=request.caller_ip,
             now=self.clock.now(),
@@ -261,22 +268,40 @@ class Service:
 
     def remove_dead_letters(self, dlq_ids: Sequence[str]) -> int:
         """Take dead letters away; how many of them there were. Raises ``Refused`` (500)."""
-        removed = sum(self.store.remove_dead_letter(dlq_id) for dlq_id in dlq_ids)
-        self.changed()
-        return removed
+        found = [self.store.dead_letters.get(dlq_id) for dlq_id in dict.fromkeys(dlq_ids)]
+        letters = [letter for letter in found if letter is not None]
+        for letter in letters:
+            self.store.remove_dead_letter(letter.id)
+        try:
+            self.changed()
+        except Refused:
+            for letter in letters:
+                self.store.restore_dead_letter(letter)
+            raise
+        return len(letters)
 
     def retry_dead_letters(
         self, letters: Sequence[DeadLetter], headers: HeaderList = ()
-    ) -> list[str]:
-        """Publish each once more as a new message, with what ``headers`` say otherwise; the ids."""
+    ) -> list[Receipt | Refused]:
+        """Publish each once more as a new message, with what ``headers`` say otherwise.
+
+        What came of each: a letter stays if that is a duplicate or a refusal. Raises ``Refused``
+        for bad options, and if nothing can be kept.
+        """
         now = self.clock.now()
         specs = [retried(letter.message.spec, headers, now) for letter in letters]
         with self.accepting():
-            receipts = []
-            for letter, spec in zip(letters, specs, strict=True):
-                receipts.append(self._accept(spec)[0])
-                self.store.remove_dead_letter(letter.id)
-        return receipts
+            return [self._retry(*one) for one in zip(letters, specs, strict=True)]
+
+    def _retry(self, letter: DeadLetter, spec: Spec) -> Receipt | Refused:
+        try:
+            receipt = self._receipt(spec, self.intake.accept(spec, letter.message.id))
+        except Refused as refused:
+            return refused
+        if not receipt[2]:
+            self.store.remove_dead_letter(letter.id)
+            self._retried.append(letter)
+        return receipt
 
     # --- everything else
 

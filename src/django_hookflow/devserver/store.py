@@ -47,10 +47,11 @@ class Store(Protocol):
     def commit(self) -> None:
         """Make all changes last. Raises ``StoreError``; the next commit tries them again."""
 
-    def add(self, spec: Spec) -> tuple[Message | None, str]:
+    def add(self, spec: Spec, instead_of: str = "") -> tuple[Message | None, str]:
         """Take a message: the new one, or ``None`` for a duplicate, with the id to answer.
 
-        Raises ``Refused`` (429) if the store holds as much as it may.
+        It is no duplicate of the message whose id is ``instead_of``. Raises ``Refused`` (429) if
+        the store holds as much as it may.
         """
 
     def discard(self, message: Message) -> None:
@@ -89,3 +90,6 @@ class Store(Protocol):
 
     def remove_dead_letter(self, dlq_id: str) -> bool:
         """Take a dead letter away; whether it was there."""
+
+    def restore_dead_letter(self, letter: DeadLetter) -> None:
+        """Undo ``remove_dead_letter``, as what went with it could not be kept."""

@@ -16,6 +16,7 @@ from django_hookflow.devserver.filters import (
     read_order,
 )
 from django_hookflow.devserver.routing import Call, Endpoint
+from django_hookflow.devserver.service import Receipt
 
 __all__ = ["DLQ_ROUTES"]
 
@@ -63,8 +64,11 @@ async def _retry(call: Call) -> Response:
     letter = call.service.store.dead_letters.get(unquote(call.path["id"]))
     if letter is None:
         raise Refused(404, "dlq message not found")
-    (message_id,) = call.service.retry_dead_letters([letter], tuple(call.headers))
-    return JSONResponse({"messageId": message_id}, status_code=201)
+    (result,) = call.service.retry_dead_letters([letter], tuple(call.headers))
+    if isinstance(result, Refused):
+        raise result
+    # A duplicate is answered as a publish of one is; its letter is still there.
+    return JSONResponse(_result(result), status_code=202 if result[2] else 201)
 
 
 async def _retry_many(call: Call) -> Response:
@@ -79,9 +83,16 @@ async def _retry_many(call: Call) -> Response:
         cursor=call.last("cursor"),
         newest_first=False,
     )
-    retried = call.service.retry_dead_letters(page, tuple(call.headers))
-    answer = {"responses": [{"messageId": message_id} for message_id in retried]}
+    results = call.service.retry_dead_letters(page, tuple(call.headers))
+    answer = {"responses": [_result(result) for result in results]}
     return JSONResponse(_with_cursor(answer, following), status_code=201)
+
+
+def _result(result: Receipt | Refused) -> dict[str, Any]:
+    if isinstance(result, Refused):
+        return {"error": result.text}
+    message_id, _, known = result
+    return {"messageId": message_id, **({"deduplicated": True} if known else {})}
 
 
 def _choose(call: Call, filters: Filters) -> tuple[list[str], str | None]:

@@ -36,9 +36,11 @@ async def _cancel_message(call: Call) -> Response:
 async def _cancel_messages(call: Call) -> Response:
     body = await call.body(call.service.config.max_body)
     asked = parse_json(body) if body.strip() else {}
-    ids = asked.get("messageIds") or [] if isinstance(asked, dict) else None
+    # A misspelt key must not mean "everything", which is what no key at all means.
+    is_known = isinstance(asked, dict) and set(asked) <= {"messageIds"}
+    ids = asked.get("messageIds") or [] if is_known else None
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-        raise Refused(400, "the body is an object with a list of messageIds")
+        raise Refused(400, "the body is an object with a list of messageIds, and nothing else")
     # An empty list has always meant "all of them", and SDKs send it.
     filters = read_filters([*call.query, *(("messageIds", one) for one in ids)], strict=True)
     most = call.last("count")
