@@ -25,6 +25,7 @@ KEPT = {
     141: "an atomic step that had been rolled back was undone",
     200: "a child that was asked for after a stop was never started and taken for gone",
     2627: "the same, looked for beside a step that ran on",
+    3784: "a retried parent waited for a child that had failed while it was failed itself",
 }
 CHUNK = 250
 #: With a child and compensations. Of two that are woken at once, and of events that are not new,

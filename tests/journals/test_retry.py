@@ -8,6 +8,7 @@ import pytest
 
 from django_hookflow.core.entries import ErrorRecord, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
+    Cancel,
     Claim,
     Claimed,
     Fence,
@@ -18,6 +19,7 @@ from django_hookflow.core.transitions import (
     Retry,
 )
 from tests.journals.bench import LEASE, Bench, outcome
+from tests.journals.test_children_and_undo import family, finished
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -55,6 +57,23 @@ def test_a_failed_run_is_due_now_under_a_new_epoch_and_wake(bench: Bench) -> Non
         error=None,
         finished_at=None,
     )
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "completed", "going on"])
+def test_a_child_that_came_to_nothing_meanwhile_is_not_waited_for(bench: Bench, end: str) -> None:
+    parent, fence, child = family(bench)
+    bench.journal.finish(Finish(fence=fence, status=RunStatus.FAILED, error=error()))
+    if end == "cancelled":
+        bench.journal.cancel(Cancel(id=child))
+    elif end != "going on":
+        facts = {"error": error()} if end == "failed" else {}
+        finished(bench, child, status=RunStatus(end), **facts)
+    assert bench.journal.retry(Retry(id=parent)) == Retried()
+    claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
+    if end in ("failed", "cancelled"):
+        assert (claimed.entries, claimed.series) == ((), {"c#1": 1})
+    else:
+        assert [entry.child for entry in claimed.entries] == [child]
 
 
 def test_its_time_begins_anew(bench: Bench) -> None:

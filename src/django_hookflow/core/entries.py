@@ -64,6 +64,8 @@ TERMINAL = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 #: Of a parent whose children nobody waits for any more. A failed one is not among them: it may be
 #: retried, and then goes on with what they came to.
 DONE_WITH_CHILDREN = (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.CANCELLING)
+#: Of a child that was left running when its parent failed: a retry of the parent starts another.
+CAME_TO_NOTHING = (RunStatus.FAILED, RunStatus.CANCELLED)
 #: What may be paused: not what is being undone, whose end is decided.
 PAUSABLE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUSPENDED)
 

@@ -503,7 +503,8 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Re-open a failed run: what the body had not caught is superseded, all else stays.
+    """Re-open a failed run: what the body had not caught is superseded, and so are waits for
+    children that came to nothing since; all else stays.
 
     ``timeout`` is the time that it has from now on, ``None`` without an end: what it had is over,
     or nearly so.

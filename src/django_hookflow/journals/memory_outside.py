@@ -11,7 +11,15 @@ from datetime import datetime, timedelta
 from typing import Union
 from uuid import UUID
 
-from django_hookflow.core.entries import ACTIVE, DONE_WITH_CHILDREN, PAUSABLE, Kind, RunStatus
+from django_hookflow.core.entries import (
+    ACTIVE,
+    CAME_TO_NOTHING,
+    DONE_WITH_CHILDREN,
+    PAUSABLE,
+    Entry,
+    Kind,
+    RunStatus,
+)
 from django_hookflow.core.transitions import (
     STEP,
     Cancel,
@@ -259,7 +267,8 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
         return Compensated()
     for step in mine:
         entry = step.entry
-        if (entry.key in uncaught and entry.is_failed) or entry.kind is Kind.ON_FAILURE:
+        repeated = (entry.key in uncaught and entry.is_failed) or entry.kind is Kind.ON_FAILURE
+        if repeated or _waits_in_vain(draft, entry):
             draft.put_step(run.id, run.generation, replace(step, superseded=True))
     draft.put_run(
         changed(
@@ -277,6 +286,14 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
         )
     )
     return Retried()
+
+
+def _waits_in_vain(draft: Draft, entry: Entry) -> bool:
+    """Whether it is for a child that came to nothing meanwhile."""
+    if entry.kind is not Kind.CHILD or entry.is_outcome or entry.child is None:
+        return False
+    child = draft.run(entry.child)
+    return child is not None and child.status in CAME_TO_NOTHING
 
 
 # --- wake-ups

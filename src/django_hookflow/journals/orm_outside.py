@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db.models import Exists, F, OuterRef, Q, When
 
-from django_hookflow.core.entries import TERMINAL, Kind, RunStatus, StepStatus
+from django_hookflow.core.entries import CAME_TO_NOTHING, TERMINAL, Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import (
     STEP,
     Cancel,
@@ -299,6 +299,10 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Com
     generation, error = run.annotate(text=raw("error")).values_list("generation", "text").get()
     uncaught = read_error(error).uncaught if error else ()
     repeated = Q(status=StepStatus.FAILED.value, key__in=uncaught) | Q(kind=Kind.ON_FAILURE.value)
+    nothing = runs(tx.alias).filter(parent=transition.id, status__in=CAME_TO_NOTHING)
+    repeated |= Q(
+        kind=Kind.CHILD.value, status=StepStatus.PENDING.value, child__in=nothing.values("pk")
+    )
     mine = steps(tx.alias).filter(workflow_run=transition.id, generation=generation)
     mine.filter(repeated).update(superseded=True)
     run.update(error=None)

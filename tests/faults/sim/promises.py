@@ -65,7 +65,12 @@ def check_children(world: Any, row: MemoryRun) -> None:
 
 
 def _check_left(row: MemoryRun, child: MemoryRun) -> None:
-    """One whose parent is over is cancelled before it comes to an end of its own, by and by."""
+    """One whose parent is over is cancelled before it comes to an end of its own, by and by.
+
+    But not that of a failed parent, which may be retried.
+    """
+    if row.status is RunStatus.FAILED:
+        return
     assert row.finished_at is not None
     assert child.finished_at is not None
     late = child.finished_at - row.finished_at > TOO_LATE
