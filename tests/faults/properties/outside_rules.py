@@ -107,13 +107,18 @@ class OutsideRules(Base):
 
     # --- controls
 
-    @rule(id=runs, ask=st.sampled_from(["cancel", "retry"]), crash=crashes)
-    def control(self, id: UUID, ask: str, crash: str) -> None:
+    @rule(
+        id=runs,
+        ask=st.sampled_from(["cancel", "retry"]),
+        crash=crashes,
+        timeout=st.sampled_from([None, timedelta(minutes=10)]),
+    )
+    def control(self, id: UUID, ask: str, crash: str, timeout: timedelta | None) -> None:
         asks = {
             "cancel": (lambda: self.journal.cancel(Cancel(id=id)), reference.cancel),
             "retry": (
-                lambda: self.journal.retry(Retry(id=id)),
-                lambda row: reference.retry(row, self.now),
+                lambda: self.journal.retry(Retry(id=id, timeout=timeout)),
+                lambda row: reference.retry(row, self.now, timeout),
             ),
         }
         self.transition(id, ask, crash, *asks[ask])
@@ -121,7 +126,7 @@ class OutsideRules(Base):
     @precondition(lambda self: self.any_is("failed"))
     @rule(crash=crashes)
     def retry(self, crash: str) -> None:
-        self.control(self.first_that_is("failed"), "retry", crash)
+        self.control(self.first_that_is("failed"), "retry", crash, None)
 
     @rule(id=runs, compensating=st.sampled_from([False, False, True]))
     def pause(self, id: UUID, compensating: bool) -> None:

@@ -70,13 +70,13 @@ def compensate(row: Row, now: datetime) -> Row:
     return replace(woken(unheld, now), status="cancelling")
 
 
-def retry(row: Row, now: datetime) -> tuple[str, Row]:
+def retry(row: Row, now: datetime, timeout: timedelta | None) -> tuple[str, Row]:
     if row.status != "failed":
         return "not failed", row
     again = {id for id, s in row.steps.items() if s.status == "failed" and id[0] in row.uncaught}
     row = replace(woken(row, now), status="suspended", epoch=row.epoch + 1, deaths=0, due_at=now)
     superseded = row.superseded | again
-    row = replace(row, signals=row.signals + 1)
+    row = replace(row, signals=row.signals + 1, deadline=None if timeout is None else now + timeout)
     return "retried", replace(row, uncaught=None, superseded=superseded)
 
 

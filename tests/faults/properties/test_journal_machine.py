@@ -90,7 +90,7 @@ class OrmMachine(HolderRules):
         if ask == "cancel":
             return reference.cancel(row)[1]
         if ask == "retry":
-            return reference.retry(row, self.now)[1]
+            return reference.retry(row, self.now, None)[1]
         stored = reference.post(row, Mail("paid", "7", dedup_id, seen=False))
         return stored if end == "signal" else reference.signal(stored, self.now, "event:paid")[1]
 
