@@ -102,7 +102,7 @@ def sync_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("sync_allowed")
 @pytest.mark.slow
 def test_no_fault_breaks_a_promise_on_a_database() -> None:
-    for seed in range(5000, 5030):
+    for seed in range(5000, 5020):
         simulated(world_of(seed, OrmStore))
 
 
