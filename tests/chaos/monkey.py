@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -94,6 +95,10 @@ class Monkey:
         if victim := self._victim(event):
             number = self._tell("fault", "stop", victim)
             _signal(victim, signal.SIGSTOP)
+            # By a thread: what is stopped may hold a row that this one is waiting for.
+            timer = threading.Timer(event.seconds, _signal, (victim, signal.SIGCONT))
+            timer.daemon = True
+            timer.start()
             back = Event(self.elapsed + event.seconds, "go on", number, pid=victim)
             heapq.heappush(self._events, back)
 
