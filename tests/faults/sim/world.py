@@ -72,6 +72,8 @@ class SimRun:
     #: Somebody cancelled it and did not want it undone.
     dropped: bool = False
     retried: bool = False
+    #: Its children that were still at work when it was retried.
+    at_work: frozenset[UUID] = frozenset()
 
     @property
     def name(self) -> str:
@@ -346,6 +348,8 @@ class World:
             await self._insist("retry", Retry(id=run.id))  # in vain
             return
         run.bodies.is_healed = run.retried = True
+        children = (each for each in self.runs if each.parent is run and not self._is_over(each))
+        run.at_work = frozenset(child.id for child in children)
         self.faults.note("retry")
         await self._insist("retry", Retry(id=run.id, timeout=run.bodies.timeout))
         if self.others is not None:
@@ -548,10 +552,14 @@ class World:
         try:
             self._compare(run, row, healed=top.retried)
         except Violation:
-            if not top.retried or top is run:
+            if not top.retried or (top is run and not self._was_failed_by(run.at_work)):
                 raise
-            # It ended before the world was healed.
+            # It ended before the world was healed, or by a child that had failed by then.
             self._compare(run, row, healed=False)
+
+    def _was_failed_by(self, children: frozenset[UUID]) -> bool:
+        rows = map(self.store.row, children)
+        return any(row is not None and row.status is RunStatus.FAILED for row in rows)
 
     def _compare(self, run: SimRun, row: Any, *, healed: bool) -> None:
         try:
