@@ -290,7 +290,7 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
 
 def _waits_in_vain(draft: Draft, entry: Entry) -> bool:
     """Whether it is for a child that came to nothing meanwhile."""
-    if entry.kind is not Kind.CHILD or entry.is_outcome or entry.child is None:
+    if entry.is_outcome or entry.child is None:
         return False
     child = draft.run(entry.child)
     return child is not None and child.status in CAME_TO_NOTHING
