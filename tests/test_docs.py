@@ -12,7 +12,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -53,6 +52,7 @@ from django_hookflow.models import WorkflowRun, WorkflowStep
 from django_hookflow.registry import registry
 from django_hookflow.workflow import Workflow
 from tests.django.harness import hookflow_settings, messages, post
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -714,11 +714,6 @@ def test_no_path_of_a_machine_is_in_the_docs(page: Path) -> None:
 
 
 # --- the tutorial, as its reader does it
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def get(url: str) -> Any:

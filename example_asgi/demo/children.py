@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,6 +18,9 @@ LOOPBACK = "127.0.0.1"
 START_SECONDS = 20
 END_SECONDS = 5
 LAST_LINES = 15
+#: Systems take a port for an outgoing connection from above these, also one that was found free
+#: a moment ago, or whose server is about to be started again.
+FREE_PORTS = range(20_000, 32_000)
 
 
 class ChildError(Exception):
@@ -94,7 +98,18 @@ class Child:
 def free_ports(*wanted: int) -> list[int]:
     """Each wanted port if nobody has it, any free one for 0; raises :class:`ChildError`."""
     with contextlib.ExitStack() as held:  # until all are chosen, so that no two are the same
-        return [_hold(held.enter_context(socket.socket()), port) for port in wanted]
+        probes = [held.enter_context(socket.socket()) for _ in wanted]
+        return [
+            _hold(probe, port) if port else _hold_any(probe)
+            for probe, port in zip(probes, wanted, strict=True)
+        ]
+
+
+def _hold_any(probe: socket.socket) -> int:
+    for candidate in random.sample(FREE_PORTS, 100):
+        with contextlib.suppress(ChildError):
+            return _hold(probe, candidate)
+    return _hold(probe, 0)
 
 
 def _hold(probe: socket.socket, wanted: int) -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from tests.chaos.servers import SERVERS, Process, Server, kill_group
-from tests.e2e.processes import DOMAIN, free_port
+from tests.e2e.processes import DOMAIN
+from tests.ports import free_port
 
 #: As short as it can be on a machine whose processors all are busy: a holder renews its lease
 #: every third of it.

@@ -26,6 +26,7 @@ from django_hookflow.conf import options
 from django_hookflow.devserver import config as devserver
 from django_hookflow.exceptions import ConfigurationError
 from tests.django.command import hookflow
+from tests.ports import free_port
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and process groups")
 
@@ -83,11 +84,6 @@ def stub() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 class Project:

@@ -17,7 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .processes import free_port, listens, wait_until
+from tests.ports import free_port
+
+from .processes import listens, wait_until
 
 #: Servers refuse to run as root; the packages of all distributions make this user.
 SERVICE_USER = "postgres"

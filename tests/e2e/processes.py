@@ -20,6 +20,7 @@ from django.test import override_settings
 from django_hookflow.devserver.config import Config, parse_rewrite
 from django_hookflow.devserver.server import DevServer
 from django_hookflow.registry import registry
+from tests.ports import free_port
 
 DOMAIN = "https://app.example"
 WEBHOOK = f"{DOMAIN}/hookflow/"
@@ -59,12 +60,6 @@ def server_command(server: str, port: int, *options: str) -> list[str]:
         *(sys.executable, "-m", name, f"tests.e2e.servers:{colour}"),
         *(*where[name], "--log-level", "warning", *arguments, *options),
     ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Deployment:

@@ -11,8 +11,9 @@ from django.test import override_settings
 
 from django_hookflow.probing import Probe
 from django_hookflow.transports.qstash import PublishConfig
+from tests.ports import free_port
 
-from .processes import DOMAIN, Deployment, free_port
+from .processes import DOMAIN, Deployment
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 from django_hookflow.core.messages import Wake
 from django_hookflow.transports.signing import sign
 from tests.app.models import Effect
+from tests.ports import free_port
 
 from .processes import (
     DOMAIN,
@@ -28,7 +29,6 @@ from .processes import (
     WEBHOOK,
     Deployment,
     chosen_servers,
-    free_port,
     wait_until,
 )
 

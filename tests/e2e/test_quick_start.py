@@ -20,7 +20,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .processes import free_port, listens, wait_until
+from tests.ports import free_port
+
+from .processes import listens, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SLEEP = float(os.environ.get("HOOKFLOW_QUICK_START_SLEEP", "2"))

@@ -13,8 +13,9 @@ from django.db import connections
 from django.test import override_settings
 
 from django_hookflow.registry import registry
+from tests.ports import free_port
 
-from .processes import Deployment, free_port, wait_until
+from .processes import Deployment, wait_until
 
 pytestmark = [
     pytest.mark.django_db(databases="__all__", transaction=True),
