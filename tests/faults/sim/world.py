@@ -74,6 +74,9 @@ class SimRun:
     retried: bool = False
     #: Its children that were still at work when it was retried.
     at_work: frozenset[UUID] = frozenset()
+    #: Its time was what it had failed by when it was retried: a step that had failed before that,
+    #: and that it had not come to raise, stays failed.
+    was_late: bool = False
 
     @property
     def name(self) -> str:
@@ -350,6 +353,7 @@ class World:
         run.bodies.is_healed = run.retried = True
         children = (each for each in self.runs if each.parent is run and not self._is_over(each))
         run.at_work = frozenset(child.id for child in children)
+        run.was_late = run.was_late or is_out_of_time(self.store.row(run.id))
         self.faults.note("retry")
         await self._insist("retry", Retry(id=run.id, timeout=run.bodies.timeout))
         if self.others is not None:
@@ -552,9 +556,10 @@ class World:
         try:
             self._compare(run, row, healed=top.retried)
         except Violation:
-            if not top.retried or (top is run and not self._was_failed_by(run.at_work)):
+            kept = run.was_late or self._was_failed_by(run.at_work)
+            if not top.retried or (top is run and not kept):
                 raise
-            # It ended before the world was healed, or by a child that had failed by then.
+            # It ended before the world was healed, or by what had failed by then.
             self._compare(run, row, healed=False)
 
     def _was_failed_by(self, children: frozenset[UUID]) -> bool:
