@@ -157,6 +157,59 @@ def test_a_race_of_a_sleep_and_an_event_has_the_same_winner_on_every_replay(worl
     assert len(received) == early, "the loser's wait took an event"
 
 
+def test_of_two_events_that_are_there_the_wait_that_loses_takes_none(world):
+    async def first_of(ctx, *names):
+        waits = {asyncio.create_task(ctx.step.wait_for_event(name, name)) for name in names}
+        done, lost = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in lost:
+            wait.cancel()
+        return [wait.result() for wait in done]
+
+    async def body(ctx):
+        return [await first_of(ctx, "a", "b"), await first_of(ctx, "a", "b")]
+
+    async def scenario():
+        run = world.trigger(body)
+        world.send_event(run, "b", "B")
+        world.send_event(run, "a", "A")
+        await world.drain()
+        return run
+
+    run = asyncio.run(scenario())
+    assert sorted(world.row(run).result) == [["A"], ["B"]]
+
+
+@pytest.mark.usual_mode
+def test_a_step_that_ends_while_the_mailbox_is_looked_into_leaves_the_event_there(world):
+    """A step tells that one has come, and another one's end makes the body give up waiting."""
+
+    async def race(late):
+        async def tells():
+            world.send_event(world.runs["run"], "paid", 7)
+
+        async def quick():
+            await asyncio.sleep(late)
+
+        async def body(ctx):
+            event = asyncio.create_task(ctx.step.wait_for_event("paid", "paid"))
+            step = asyncio.create_task(ctx.step.run("quick", quick))
+            tell = asyncio.create_task(ctx.step.run("tells", tells))
+            done, _ = await asyncio.wait({event, step}, return_when=asyncio.FIRST_COMPLETED)
+            await tell
+            if event in done:
+                return ["event", event.result()]
+            event.cancel()
+            return ["step", await ctx.step.wait_for_event("again", "paid")]
+
+        world.runs = {}
+        world.runs["run"] = world.trigger(body)
+        await world.drain()
+        return world.row(world.runs["run"]).result
+
+    results = [asyncio.run(race(number * 0.0001)) for number in range(40)]
+    assert all(result in (["event", 7], ["step", 7]) for result in results), results
+
+
 def test_an_event_while_another_branch_executes_is_received_in_that_delivery(world):
     ran = []
 

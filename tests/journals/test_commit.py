@@ -306,6 +306,18 @@ def test_an_event_that_is_received_has_been_seen(bench: Bench) -> None:
     assert [(m.consumed_by, m.seen) for m in bench.mail(id)] == [("x#1", True)]
 
 
+def test_none_is_received_before_the_function_was_told_of_the_last_outcome(bench: Bench) -> None:
+    """Told of it, it may wait for this event no more."""
+    id, fence = bench.held()
+    bench.send(id, "1")
+    bench.journal.commit(Fire(fence=fence, entry=sleep("nap", START)))
+    before = bench.everything(id)
+    untold = replace(receive(fence, "x"), after=0)
+    assert bench.journal.commit(untold) == NotYet(now=START, moved=True)
+    assert bench.everything(id) == before
+    assert bench.journal.commit(replace(untold, after=1)).entry.value == "1"
+
+
 def test_events_of_another_run_are_not_received(bench: Bench) -> None:
     (_, fence), other = bench.held(), bench.start()
     bench.send(other, "1")

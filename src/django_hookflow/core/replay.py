@@ -59,6 +59,11 @@ class Replay:
         return len(self._asked)
 
     @property
+    def handed(self) -> int:
+        """The ``seq`` of the last outcome that was handed over, once the function is quiescent."""
+        return self._handed
+
+    @property
     def replaying(self) -> bool:
         """Whether outcomes of earlier deliveries are still to be handed over."""
         return bool(self._queue) and self._queue[0][0] <= self._floor

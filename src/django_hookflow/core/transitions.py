@@ -260,12 +260,17 @@ class Receive:
 
     Nothing there and ``entry.ready_at`` (if any) passed: the timeout is recorded as
     ``timeout_error``. Nothing there and not due: :class:`NotYet`.
+
+    So it is, too, if the run's ``seq`` is not ``after``, that of the last outcome which the
+    function was told: what was recorded since may be what makes it give this wait up, and it
+    would have taken the event with it. ``None`` asks for no such thing.
     """
 
     fence: Fence
     entry: Entry
     timeout_error: ErrorRecord
     source: str = EVENT
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,9 +321,13 @@ class Committed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotYet:
-    """Nothing was written: the timer is not due, or no event is there."""
+    """Nothing was written: the timer is not due, or no event is there.
+
+    ``moved``: nobody looked, for the function has to be told of another outcome first.
+    """
 
     now: datetime
+    moved: bool = False
 
 
 # --- SUSPEND and the other ends of a delivery

@@ -284,8 +284,8 @@ class Scheduler:
                 return
             self._start_ready()
         if self._units.running or self._units.ends:
-            if mismatch is None and not self.told:
-                await self._fire_due()
+            if mismatch is None and not self.told and await self._fire_due():
+                return
             # A holder that lost the run fires nothing more: its timers are not to be waited for.
             held_up = self.broken is not None or self.told
             await self._pause(None if held_up else self._next_timer())
@@ -450,8 +450,11 @@ class Scheduler:
         return min(times, default=None)
 
     async def _fire_due(self) -> bool:
-        """Record the waits that are over: in time, or because something came."""
-        fired = False
+        """Record the end of the first wait that is over: in time, or because something came.
+
+        Of that one alone: it may be what the body gives up another for, whose event is then for
+        whoever asks next.
+        """
         until = self.executor.stopwatch.until
         waits = [
             wait
@@ -461,8 +464,9 @@ class Scheduler:
         for wait in sorted(waits, key=lambda wait: (_due_first(wait), wait.requested)):
             if self.broken is not None or self.told:
                 break
-            fired = await self._fire(wait) or fired
-        return fired
+            if await self._fire(wait):
+                return True
+        return False
 
     def _may_have_come(self, wait: Wait) -> bool:
         """Whether the mailbox has moved since it was looked into for this one.
@@ -474,11 +478,12 @@ class Scheduler:
 
     async def _fire(self, wait: Wait) -> bool:
         seen = self._seen
-        answer = await self._commit(ending(self.executor.fence, wait))
+        answer = await self._commit(ending(self.executor.fence, wait, after=self.replay.handed))
         if answer is None:
             return False
         if not isinstance(answer, Committed):
-            wait.looked = seen
+            if not answer.moved:  # else that outcome is on its way here
+                wait.looked = seen
             return False
         self._hear(answer)
         del self._outstanding.parked[wait.key]

@@ -11,8 +11,11 @@ from django_hookflow.engine.outcomes import timeout_error
 from django_hookflow.engine.plans import Child, Mailbox, Wait
 
 
-def ending(fence: Fence, wait: Wait) -> Union[Fire, Receive, Collect]:
-    """The commit that ends it, if its time has come or something has."""
+def ending(fence: Fence, wait: Wait, *, after: int) -> Union[Fire, Receive, Collect]:
+    """The commit that ends it, if its time has come or something has.
+
+    ``after`` is the ``seq`` of the last outcome that the body was told.
+    """
     entry, work = wait_entry(wait), wait.plan.work
     if isinstance(work, Child):
         return Collect(fence=fence, entry=entry)
@@ -22,6 +25,7 @@ def ending(fence: Fence, wait: Wait) -> Union[Fire, Receive, Collect]:
         fence=fence,
         entry=entry,
         source=work.source,
+        after=after,
         timeout_error=timeout_error(wait.plan.request.step_id, work),
     )
 

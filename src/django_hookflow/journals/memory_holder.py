@@ -132,6 +132,8 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
     if there is not None and there.entry.is_outcome:
         raise Fenced("another holder recorded this step")
     pending = None if there is None else there.entry
+    if isinstance(transition, Receive) and transition.after not in (None, run.seq):
+        return NotYet(now=draft.now, moved=True)
     written = _entry_of(draft, transition, pending, value)
     if written is None:
         return NotYet(now=draft.now)

@@ -255,6 +255,8 @@ def _fire(tx: Transactions, transition: Fire) -> Committed:
 def _receive(tx: Transactions, transition: Receive) -> Committed:
     fence, entry = transition.fence, transition.entry
     held = _pass_fence(tx, fence, entry, outcomes=1)
+    if transition.after not in (None, held.seq - 1):
+        raise RolledBack(NotYet(now=held.now, moved=True))
     entry = _as_asked(held, entry)
     named = {"source": transition.source, "name": entry.event}
     mailbox = events(tx.alias).filter(workflow_run=fence.id, **named)
