@@ -40,6 +40,41 @@ def test_no_further_step_starts_and_the_one_that_executes_is_recorded(world):
         assert ran == ["first", 2]
 
 
+@pytest.mark.usual_mode
+@pytest.mark.parametrize("colour", ["async", "def"])
+@pytest.mark.parametrize("control", ["pause", "cancel"])
+def test_a_retry_that_is_awaited_in_the_delivery_does_not_start(world, colour, control):
+    attempts = []
+
+    def fails():
+        attempts.append(1)
+        raise ValueError("busy")
+
+    async def body(ctx):
+        await ctx.step.run("charge", fails)
+
+    def plain(ctx):
+        ctx.step.run("charge", fails)
+
+    waits = world.clock.wait
+
+    async def stop_it_meanwhile(event, seconds, *, busy):
+        if seconds and not busy:
+            getattr(world, control)(world.journal.runs()[0].id)
+        await waits(event, seconds, busy=busy)
+
+    async def scenario():
+        world.clock.wait = stop_it_meanwhile
+        run = world.trigger(body if colour == "async" else plain)
+        await world.rest()
+        return world.row(run)
+
+    row = asyncio.run(scenario())
+    assert row.status == {"pause": "paused", "cancel": "cancelled"}[control]
+    assert attempts == [1]
+    assert row.lease_until is None
+
+
 async def naps_and_waits(ctx):
     await ctx.step.sleep("nap", 3600)
     return await ctx.step.wait_for_event("paid", "paid")

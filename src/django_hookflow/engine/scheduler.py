@@ -24,7 +24,7 @@ from typing import Any, Union
 from uuid import UUID
 
 from django_hookflow.core.decisions import Mismatch
-from django_hookflow.core.entries import Entry, Kind, RunStatus, StepStatus
+from django_hookflow.core.entries import TERMINAL, Entry, Kind, RunStatus, StepStatus
 from django_hookflow.core.replay import Replay
 from django_hookflow.core.transitions import (
     Claimed,
@@ -135,6 +135,8 @@ class Scheduler:
         self._started = False
         self._used_up = False
         self._paused = False
+        #: A retry was awaited in here, and somebody may have stopped the run meanwhile.
+        self._awaited = False
         self._misread: Union[Mismatch, None] = None
 
     def request(self, plan: Plan) -> asyncio.Future[Any]:
@@ -242,8 +244,11 @@ class Scheduler:
     def _hear(self, committed: Committed) -> None:
         """What a commit tells besides its outcome: that something came, a pause, a cancel."""
         self._seen = max(self._seen, committed.signals)
-        self._paused = committed.status is RunStatus.PAUSED
-        if committed.status is RunStatus.CANCELLING and not self._winding_up:
+        self._heard(committed.status)
+
+    def _heard(self, status: RunStatus) -> None:
+        self._paused = status is RunStatus.PAUSED
+        if status is RunStatus.CANCELLING and not self._winding_up:
             self.told = True
 
     def _hand_over(self) -> bool:
@@ -281,6 +286,8 @@ class Scheduler:
                 await self._block(self._death_notice(job), timedelta(hours=1))
                 return
             if await self._start_children():
+                return
+            if self._awaited and not await self._still_going():
                 return
             self._start_ready()
         if self._units.running or self._units.ends:
@@ -350,6 +357,21 @@ class Scheduler:
         """Whether nobody has told that no step, and no child, is to start any more."""
         stopped = self._stop.stopped or self.told or self._paused
         return self.broken is None and not stopped
+
+    async def _still_going(self) -> bool:
+        """Whether a retry may start that was awaited: no commit of this delivery has asked."""
+        self._awaited = False
+        hops = self.executor.hops
+        try:
+            row = await hops.own(hops.journal.look, self.run.id)
+        except JournalUnavailable as error:
+            self.broken = error
+            return False
+        if row is None or row.epoch != self.run.epoch or row.status in TERMINAL:
+            self.broken = Fenced("the run ended while a retry was awaited")
+            return False
+        self._heard(row.status)
+        return self._may_begin()
 
     def _is_late(self) -> bool:
         """Whether the whole run's time is over; the next delivery fails it."""
@@ -497,6 +519,7 @@ class Scheduler:
         event, busy = self._stop.event, self._units.running
         if self._stop.stopped and not busy:
             return
+        self._awaited |= any(self._remaining(job) > 0 for job in self._outstanding.live_jobs())
         event.clear()
         after = None if self._units.on_own_thread else self.executor.hops.release_after
         if after is not None and (seconds is None or seconds > after):
