@@ -153,8 +153,9 @@ def test_events_come_and_timers_go_on_meanwhile(bench: Bench) -> None:
     bench.journal.pause(Pause(id=id))
     rows = (sleep("late", START + 9 * SECOND, 0), sleep("soon", START + 3 * SECOND, 1))
     wait = entry("w", Kind.EVENT, event="paid", requested_seq=2)
-    suspend = Suspend(fence=fence, seen=0, due=SECOND, pending=(*rows, wait))
+    suspend = Suspend(fence=fence, seen=0, due=SECOND, waits=("event:paid",), pending=(*rows, wait))
     assert bench.journal.suspend(suspend) == StaysPaused()
+    assert bench.run(id).waits == ("event:paid",)
     assert bench.send(id, "1") == Signalled(owed=False)
     assert bench.run(id).signals == 1
     bench.pass_time(seconds=60)

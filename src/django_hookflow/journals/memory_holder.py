@@ -243,7 +243,7 @@ def suspend(draft: Draft, transition: Suspend) -> Union[Suspended, SignalsMoved,
     run = _held(draft, transition.fence)
     if run.status is RunStatus.PAUSED:
         _write_pending(draft, run, transition)
-        return _leave_paused(draft, run, transition.fence)
+        return _leave_paused(draft, changed(run, waits=transition.waits), transition.fence)
     if run.signals != transition.seen:
         cancelling = run.status is RunStatus.CANCELLING
         return SignalsMoved(seen=run.signals, cancelling=cancelling)

@@ -63,7 +63,7 @@ def suspend(tx: Transactions, transition: Suspend) -> Union[Suspended, SignalsMo
     answer = tx.run("suspend", body, landed=landed, patience=fence.lease)
     if answer is not None:
         return answer
-    if tx.run("suspend", partial(_leave_paused, tx, fence, transition.pending)):
+    if tx.run("suspend", partial(_leave_paused, tx, fence, transition)):
         return StaysPaused()
     row = tx.read(lambda: read_run(tx.alias, fence.id, datetime.min))
     held = row is not None and row["epoch"] == fence.epoch and row["lease_until"] is not None
@@ -129,16 +129,20 @@ def _write_pending(
     insert_absent(tx.alias, rows, "key")
 
 
-def _leave_paused(tx: Transactions, fence: Fence, pending: Sequence[Entry] = ()) -> bool:
-    """Release the lease of a run that was paused meanwhile; its timers go on."""
+def _leave_paused(tx: Transactions, fence: Fence, suspending: Union[Suspend, None] = None) -> bool:
+    """Release the lease of a run that was paused meanwhile; its timers go on.
+
+    What it waits for is only known where it was about to be suspended.
+    """
     paused = runs(tx.alias).filter(
         pk=fence.id, epoch=fence.epoch, status=RunStatus.PAUSED.value, lease_until__isnull=False
     )
-    if not paused.update(lease_until=None, **told(fence)):
+    waits = {} if suspending is None else {"waits": pack_waits(suspending.waits)}
+    if not paused.update(lease_until=None, **waits, **told(fence)):
         return False
-    if pending:
+    if suspending is not None and suspending.pending:
         generation = runs(tx.alias).values_list("generation", flat=True).get(pk=fence.id)
-        _write_pending(tx, fence, generation, pending)
+        _write_pending(tx, fence, generation, suspending.pending)
     return True
 
 

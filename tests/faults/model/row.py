@@ -163,7 +163,7 @@ def suspend(world: World, s: State, h: Handler, *, at_once: bool = False) -> Sta
         status=s.status if s.status == CANCELLING else SUSPENDED,
         lease=FREE,
         due=due,
-        waits=(wanted.events != "" or wanted.child) and world.rules.suspend_writes_waits,
+        waits=_waits_written(world, wanted),
         timer=_written(s, timed),
         wake_n=s.wake_n + (due != NONE),
         owed=s.owed or due != NONE,
@@ -175,7 +175,12 @@ def _suspend_paused(world: World, s: State, h: Handler) -> State:
     wanted = wanted_of(world, h)
     timed = wanted.sleep or (world.program.timed and wanted.events != "")
     written = timed and world.rules.suspend_of_paused_writes_rows
-    return s._replace(lease=FREE, timer=_written(s, written))
+    waits = _waits_written(world, wanted)
+    return s._replace(lease=FREE, waits=waits, timer=_written(s, written))
+
+
+def _waits_written(world: World, wanted: Asked) -> bool:
+    return (wanted.events != "" or wanted.child) and world.rules.suspend_writes_waits
 
 
 def wanted_of(world: World, h: Handler) -> Asked:

@@ -182,7 +182,7 @@ def suspend(
         return FENCED, row
     written = replace(row, steps={**pending, **row.steps})
     if row.status == "paused":
-        return leave_paused(written)
+        return leave_paused(replace(written, waits=waits))
     if row.signals != seen:
         return f"moved {row.signals}", row
     ends = [at for at in (None if due is None else now + due, row.deadline) if at is not None]
