@@ -104,6 +104,12 @@ def test_sleep_until(world):
     assert world.run(flow).result is True
 
 
+def child(ctx):
+    raise AssertionError("is not started")
+
+
+CHILD = World().workflow(child)
+
 BAD_CALLS = {
     "naive": (lambda s: s.sleep_until("x", datetime(2026, 1, 1)), "time zone"),
     "negative": (lambda s: s.sleep("x", -1), "seconds >= 0"),
@@ -117,6 +123,16 @@ BAD_CALLS = {
     "called": (lambda s: s.run("x", 5), "without calling"),
     "control": (lambda s: s.call("x", "http://a/\r\nb"), "http:// or https://"),
     "atomic timeout": (lambda s: s.options(timeout=1).atomic("x", print), "timeout"),
+    "sleep timeout": (lambda s: s.options(timeout=1).sleep("x", 1), "lasts as long as it says"),
+    "event timeout": (
+        lambda s: s.options(timeout=1).wait_for_event("x", "paid"),
+        "its own argument, wait_for_…(…, timeout=…)",
+    ),
+    "child timeout": (lambda s: s.options(timeout=1).invoke("x", CHILD), "@workflow(retry=…"),
+    "child retry": (
+        lambda s: s.options(retry=RetryPolicy()).map("x", CHILD, [1]),
+        "@workflow(retry=…",
+    ),
 }
 
 

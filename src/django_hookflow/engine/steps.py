@@ -51,6 +51,7 @@ from django_hookflow.engine.requesting import (
     check_url,
 )
 from django_hookflow.engine.scheduler import Scheduler
+from django_hookflow.engine.suiting import check_suits
 from django_hookflow.engine.undoing import Compensation, undo_of
 from django_hookflow.exceptions import WorkflowDefinitionError
 
@@ -91,7 +92,9 @@ class Steps:
 
         ``compensate`` is an importable function, or ``(fn, *args)``: when the run later fails
         or is cancelled, it is called as ``fn(result, *args)`` in a durable step of its own,
-        newest step first, with ``None`` for a step whose outcome is unknown.
+        newest step first, with ``None`` for a step whose outcome is unknown. What would have no
+        meaning for a step is refused: a ``timeout`` for one that waits, and a ``timeout`` or
+        ``retry`` for a child, whose workflow says that itself.
 
         A timeout cancels an ``async def`` step; a ``def`` step runs on a bounded thread and
         its late result is discarded (its effect may still happen).
@@ -157,8 +160,6 @@ class Steps:
                 f"atomic({show(step_id)}): {qualified_name(fn)} is async def, and Django's "
                 "transactions are sync: make it def, or use ctx.step.run"
             )
-        if self._options.timeout is not None:
-            raise ValueError(f"atomic({show(step_id)}) takes no timeout: a transaction is not cut")
         work = AtomicFunction(
             fn=callable_of(fn), args=args, kwargs=kwargs, hint=hint_of(unwrap(fn))
         )
@@ -379,11 +380,8 @@ class Steps:
             args_sha=digest((args,), {}),
             exact=exact,
         )
+        check_suits(self._options, step_id, work)
         undo = self._options.undo
-        if undo is not None and isinstance(work, (Timer, Mailbox)):
-            raise WorkflowDefinitionError(
-                f"step {show(step_id)} only waits: there is nothing to compensate"
-            )
         plan = Plan(
             request=request,
             work=work,
