@@ -465,6 +465,35 @@ def test_an_attempt_that_will_not_be_repeated_is_undone_in_whatever_delivery(die
     assert in_order() == ["a", "slow", "undo slow None", "undo a a-1"]
 
 
+@pytest.mark.usual_mode
+def test_a_compensation_that_a_deploy_adds_is_written_down_before_the_next_attempt(world):
+    deployed, written = [], []
+
+    def charge():
+        written.append([step.undo for step in world.steps()])
+        if not deployed:
+            raise ValueError("busy")
+
+    async def body(ctx):
+        options = ctx.step.options(retry=RetryPolicy(initial_delay=60, jitter=False))
+        if deployed:
+            options = options.options(compensate=(undo, "charge"))
+        await options.run("charge", charge)
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.deliver_next()
+        deployed.append(True)
+        await world.drain()
+        return world.row(run).status
+
+    assert asyncio.run(scenario()) == "completed"
+    first, second = written
+    assert first == []
+    assert len(second) == 1
+    assert "undo" in second[0]
+
+
 def test_a_child_that_was_just_invoked_is_undone_like_any(world):
     async def sleeps(ctx):
         await ctx.step.sleep("long", 10**6)

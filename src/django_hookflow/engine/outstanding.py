@@ -92,7 +92,7 @@ def _job(plan: Plan, decision: Execute, requested: int, future: asyncio.Future[A
         future=future,
         attempt=decision.attempt,
         not_before=decision.ready_at,
-        recorded=decision.pending is not None,
+        recorded=decision.pending is not None and decision.pending.undo == plan.undo,
     )
 
 
