@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from django.apps import apps
 from django_hookflow import forking
 from django_hookflow.batches import pages
 from django_hookflow.conf import options
-from django_hookflow.core.entries import PAUSABLE, TERMINAL, RunStatus
+from django_hookflow.core.entries import PAUSABLE, TERMINAL, Kind, RunStatus
 from django_hookflow.core.requests import check_dedup_id, check_event_name
 from django_hookflow.core.showing import show
 from django_hookflow.core.transitions import (
@@ -25,8 +26,10 @@ from django_hookflow.core.transitions import (
     NotFailed,
     Over,
     Pause,
+    Replaced,
     Resume,
     Retry,
+    RunView,
     SendEvent,
     Unchanged,
 )
@@ -39,6 +42,7 @@ from django_hookflow.exceptions import (
     RunNotFinished,
     WorkflowDefinitionError,
 )
+from django_hookflow.journals.base import Journal
 from django_hookflow.runtime import Runtime
 from django_hookflow.starts import committed_or_defer
 
@@ -154,13 +158,22 @@ class RunControls:
             await wakes.apublish(run)
 
     def _reopen(self, run: UUID) -> bool:
+        """What failed it first: a child of it goes on from where it stopped, as the run does."""
         refuse_in_body("retrying a run", 'ctx.step.run("...", run.retry)')
         journal = self._runtime.journal
+        for child in _failed_by(journal, run):
+            with suppress(RunFinished, RunNotFinished, RunCompensated):  # it starts another one
+                self.retry(child)
         answer = journal.retry(Retry(id=run, timeout=forking.timeout_of(journal, run)))
         if isinstance(answer, Compensated):
             raise RunCompensated(
                 f"run {run} failed and what it did was undone, so it cannot go on from there; "
                 "start another one: run.fork(...)"
+            )
+        if isinstance(answer, Replaced):
+            raise RunFinished(
+                f"run {run} is over for good: its parent was retried and has started another run "
+                "in its place"
             )
         if not isinstance(answer, NotFailed):
             return True
@@ -301,6 +314,30 @@ class RunControls:
                 "transaction open while it waits, and may never see the run end: leave the "
                 "block first"
             )
+
+
+def _failed_by(journal: Journal, run: UUID) -> list[UUID]:
+    """The failed children that a retry of this failed run would go on with."""
+    view = journal.look(run)
+    if view is None or view.status is not RunStatus.FAILED or _is_replaced(journal, view):
+        return []
+    entries = journal.entries(run) or ()
+    if any(entry.kind is Kind.UNDO for entry in entries):
+        return []
+    uncaught = view.error.uncaught if view.error else ()
+    children = [
+        entry.child
+        for entry in entries
+        if entry.child is not None and (not entry.is_outcome or entry.key in uncaught)
+    ]
+    looks = ((child, journal.look(child)) for child in children)
+    return [child for child, row in looks if row and row.status is RunStatus.FAILED]
+
+
+def _is_replaced(journal: Journal, run: RunView) -> bool:
+    """Whether its parent goes on with another one; what it is now is decided under its lock."""
+    entries = () if run.parent is None else journal.entries(run.parent) or ()
+    return run.parent is not None and all(entry.child != run.id for entry in entries)
 
 
 def _unless_moved_on(decide: Callable[[UUID], bool], run: UUID) -> bool:

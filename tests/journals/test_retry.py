@@ -11,15 +11,17 @@ from django_hookflow.core.transitions import (
     Cancel,
     Claim,
     Claimed,
+    Collect,
     Fence,
     Finish,
     NotFailed,
     Record,
+    Replaced,
     Retried,
     Retry,
 )
 from tests.journals.bench import LEASE, Bench, outcome
-from tests.journals.test_children_and_undo import family, finished
+from tests.journals.test_children_and_undo import WAIT, family, finished
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -74,6 +76,43 @@ def test_a_child_that_came_to_nothing_meanwhile_is_not_waited_for(bench: Bench, 
         assert (claimed.entries, claimed.series) == ((), {"c#1": 1})
     else:
         assert [entry.child for entry in claimed.entries] == [child]
+
+
+def failed_by_its_child(bench: Bench):
+    """Parent and child, both failed; the parent by the child."""
+    parent, fence, child = family(bench)
+    finished(bench, child, status=RunStatus.FAILED, result=None, error=error())
+    bench.journal.commit(Collect(fence=fence, entry=WAIT))
+    finish = Finish(fence=fence, status=RunStatus.FAILED, error=error(uncaught=("c#1",)))
+    bench.journal.finish(finish)
+    return parent, child
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_child_that_was_re_opened_first_is_waited_for_again(bench: Bench, ends: bool) -> None:
+    parent, child = failed_by_its_child(bench)
+    assert bench.journal.retry(Retry(id=child)) == Retried()
+    if ends:
+        finished(bench, child)
+    assert bench.journal.retry(Retry(id=parent)) == Retried()
+    claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
+    [wait] = claimed.entries
+    assert (wait.child, wait.series, wait.is_outcome) == (child, 1, False)
+    if not ends:
+        finished(bench, child)
+    fence = Fence(id=parent, epoch=claimed.run.epoch, lease=LEASE)
+    done = bench.journal.commit(Collect(fence=fence, entry=replace(WAIT, series=1))).entry
+    assert (done.status, done.value, done.seq) == (StepStatus.COMPLETED, '"r"', 2)
+
+
+def test_a_child_in_whose_place_there_is_another_is_not_re_opened(bench: Bench) -> None:
+    parent, child = failed_by_its_child(bench)
+    assert bench.journal.retry(Retry(id=parent)) == Retried()
+    claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
+    assert (claimed.entries, claimed.series) == ((), {"c#1": 1})
+    before = bench.everything(child)
+    assert bench.journal.retry(Retry(id=child)) == Replaced()
+    assert bench.everything(child) == before
 
 
 def test_its_time_begins_anew(bench: Bench) -> None:

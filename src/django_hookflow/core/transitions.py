@@ -515,6 +515,9 @@ class Retry:
     """Re-open a failed run: what the body had not caught is superseded, and so are waits for
     children that came to nothing since; all else stays.
 
+    A child that failed it and has been re-opened since is waited for again. One in whose place
+    its parent, retried, has another is not re-opened itself: :class:`Replaced`.
+
     ``timeout`` is the time that it has from now on, ``None`` without an end: what it had is over,
     or nearly so.
     """
@@ -531,6 +534,11 @@ class Retried:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compensated:
     """A compensation was recorded: what the run did is undone, and it cannot go on from there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """The run's parent was retried and has started another run in its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

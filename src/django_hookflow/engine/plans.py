@@ -119,9 +119,9 @@ class Job:
     """A request that has to be executed, with the future that the body awaits.
 
     ``attempt`` counts the attempts that have ended; ``recorded`` tells that it has a row, which
-    says how to undo it; ``not_before`` is the journal's time at which the next may begin, ``began`` that at which the
-    present one did, ``started`` the same by ``time.monotonic()``; ``raised`` is what the last
-    attempt raised.
+    says how to undo it; ``not_before`` is the journal's time at which the next may begin,
+    ``began`` that at which the present one did, ``started`` the same by ``time.monotonic()``;
+    ``raised`` is what the last attempt raised.
     """
 
     plan: Plan

@@ -39,6 +39,7 @@ from django_hookflow.core.transitions import (
     Paused,
     Rearm,
     Release,
+    Replaced,
     Resume,
     Resumed,
     Retried,
@@ -181,7 +182,7 @@ class Journal(Protocol):
 
     def resume(self, transition: Resume) -> Union[Resumed, Unchanged]: ...
 
-    def retry(self, transition: Retry) -> Union[Retried, NotFailed, Compensated]: ...
+    def retry(self, transition: Retry) -> Union[Retried, NotFailed, Compensated, Replaced]: ...
 
     def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:
         """Runs to be cancelled because the one that invoked them was, or is over.

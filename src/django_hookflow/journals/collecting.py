@@ -1,4 +1,4 @@
-"""What the end of a child is to the step that invoked it; the same for every journal."""
+"""What a child is to the step that invoked it, at its end and after; the same for every journal."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ def collected(
         message = f"run {child.run_id}: {own.message}"
         error = replace(_failure(entry, own.type, message), classes=own.classes)
     return replace(entry, status=StepStatus.FAILED, error=error)
+
+
+def waits_again(entry: Entry) -> Entry:
+    """The row, in the next series, of a step that failed by a child which goes on after all."""
+    return replace(
+        entry,
+        series=entry.series + 1,
+        status=StepStatus.PENDING,
+        seq=None,
+        error=None,
+        finished_at=None,
+    )
 
 
 def _failure(entry: Entry, type: str, message: str) -> ErrorRecord:

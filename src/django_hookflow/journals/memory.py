@@ -184,7 +184,9 @@ class MemoryJournal:
     def resume(self, transition: t.Resume) -> Union[t.Resumed, t.Unchanged]:
         return self._run("resume", memory_outside.resume, transition)
 
-    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed, t.Compensated]:
+    def retry(
+        self, transition: t.Retry
+    ) -> Union[t.Retried, t.NotFailed, t.Compensated, t.Replaced]:
         return self._run("retry", memory_outside.retry, transition)
 
     def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:

@@ -32,6 +32,7 @@ from django_hookflow.core.transitions import (
     Pause,
     Paused,
     Rearm,
+    Replaced,
     Resume,
     Resumed,
     Retried,
@@ -44,7 +45,15 @@ from django_hookflow.core.transitions import (
     Unchanged,
     wait_for,
 )
-from django_hookflow.journals.memory_rows import OPEN, Draft, MemoryEvent, MemoryRun, changed
+from django_hookflow.journals.collecting import waits_again
+from django_hookflow.journals.memory_rows import (
+    OPEN,
+    Draft,
+    MemoryEvent,
+    MemoryRun,
+    MemoryStep,
+    changed,
+)
 
 FIRST_NUDGE = timedelta(seconds=30)
 LAST_NUDGE = timedelta(hours=1)
@@ -253,7 +262,7 @@ def orphans(draft: Draft, limit: int, of: Union[Sequence[UUID], None]) -> list[U
     return sorted(found)[:limit]
 
 
-def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensated]:
+def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensated, Replaced]:
     run = draft.run(transition.id)
     if run is None or run.status is not RunStatus.FAILED:
         return NotFailed(status=None if run is None else run.status)
@@ -265,11 +274,17 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
     ]
     if any(step.entry.kind is Kind.UNDO for step in mine):
         return Compensated()
+    if run.parent is not None and _is_replaced(draft, run.id, run.parent):
+        return Replaced()
     for step in mine:
         entry = step.entry
-        repeated = (entry.key in uncaught and entry.is_failed) or entry.kind is Kind.ON_FAILURE
-        if repeated or _waits_in_vain(draft, entry):
+        failed = entry.key in uncaught and entry.is_failed
+        in_vain = not entry.is_outcome and _came_to_nothing(draft, entry)
+        if failed or entry.kind is Kind.ON_FAILURE or in_vain:
             draft.put_step(run.id, run.generation, replace(step, superseded=True))
+        if failed and entry.child is not None and not _came_to_nothing(draft, entry):
+            again = MemoryStep(entry=waits_again(entry), epoch=0)
+            draft.put_step(run.id, run.generation, again)
     draft.put_run(
         changed(
             run,
@@ -288,12 +303,15 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
     return Retried()
 
 
-def _waits_in_vain(draft: Draft, entry: Entry) -> bool:
-    """Whether it is for a child that came to nothing meanwhile."""
-    if entry.is_outcome or entry.child is None:
-        return False
-    child = draft.run(entry.child)
+def _came_to_nothing(draft: Draft, entry: Entry) -> bool:
+    child = None if entry.child is None else draft.run(entry.child)
     return child is not None and child.status in CAME_TO_NOTHING
+
+
+def _is_replaced(draft: Draft, child: UUID, parent: UUID) -> bool:
+    """Whether its parent waited for it, and has another one in its place."""
+    theirs = [step for step in draft.steps(parent).values() if step.entry.child == child]
+    return bool(theirs) and all(step.superseded for step in theirs)
 
 
 # --- wake-ups

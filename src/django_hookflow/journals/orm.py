@@ -146,7 +146,9 @@ class OrmJournal:
     def resume(self, transition: t.Resume) -> Union[t.Resumed, t.Unchanged]:
         return orm_pauses.resume(self._tx, transition)
 
-    def retry(self, transition: t.Retry) -> Union[t.Retried, t.NotFailed, t.Compensated]:
+    def retry(
+        self, transition: t.Retry
+    ) -> Union[t.Retried, t.NotFailed, t.Compensated, t.Replaced]:
         return orm_outside.retry(self._tx, transition)
 
     def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:

@@ -11,9 +11,16 @@ from functools import partial
 from typing import Any, Union
 from uuid import UUID
 
-from django.db.models import Exists, F, OuterRef, Q, When
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, When
 
-from django_hookflow.core.entries import CAME_TO_NOTHING, TERMINAL, Kind, RunStatus, StepStatus
+from django_hookflow.core.entries import (
+    CAME_TO_NOTHING,
+    TERMINAL,
+    Entry,
+    Kind,
+    RunStatus,
+    StepStatus,
+)
 from django_hookflow.core.transitions import (
     STEP,
     Cancel,
@@ -21,12 +28,14 @@ from django_hookflow.core.transitions import (
     Compensated,
     NotFailed,
     Over,
+    Replaced,
     Retried,
     Retry,
     SendEvent,
     Signal,
     Signalled,
 )
+from django_hookflow.journals.collecting import waits_again
 from django_hookflow.journals.orm_rows import (
     OPEN,
     events,
@@ -34,13 +43,15 @@ from django_hookflow.journals.orm_rows import (
     moment,
     number,
     raw,
+    read_entries,
     runs,
     signal_columns,
     signal_parent,
+    step_row,
     steps,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
-from django_hookflow.models import Encoded, WorkflowEvent, read_error
+from django_hookflow.models import Encoded, WorkflowEvent, WorkflowStep, read_error
 from django_hookflow.querysets import waiting_for
 
 # --- SIGNAL
@@ -264,16 +275,22 @@ def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
 # --- RETRY
 
 
-def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Compensated]:
+def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Compensated, Replaced]:
     def landed() -> Union[Retried, None]:
         # Nothing else re-opens a failed run.
         return None if status_of(tx, transition.id) is RunStatus.FAILED else Retried()
 
-    return tx.run("retry", partial(_retry, tx, transition), durable=False, landed=landed)
+    parent, _ = _parent_of(tx, transition.id)
+    body = partial(_retry, tx, transition, parent)
+    return tx.run("retry", body, durable=False, landed=landed)
 
 
-def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Compensated]:
+def _retry(
+    tx: Transactions, transition: Retry, parent: Union[UUID, None]
+) -> Union[Retried, NotFailed, Compensated, Replaced]:
     now, run = tx.now(), runs(tx.alias).filter(pk=transition.id)
+    if parent is not None and _is_replaced(tx, transition.id, parent):
+        return Replaced()
     undone = steps(tx.alias).filter(
         workflow_run=OuterRef("pk"),
         generation=OuterRef("generation"),
@@ -304,6 +321,29 @@ def _retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Com
         kind=Kind.CHILD.value, status=StepStatus.PENDING.value, child__in=nothing.values("pk")
     )
     mine = steps(tx.alias).filter(workflow_run=transition.id, generation=generation)
+    again = _wait_again(tx, transition.id, mine.filter(superseded=False, key__in=uncaught))
     mine.filter(repeated).update(superseded=True)
+    rows = [step_row(entry, run=transition.id, generation=generation, epoch=0) for entry in again]
+    WorkflowStep._base_manager.using(tx.alias).bulk_create(rows)
     run.update(error=None)
     return Retried()
+
+
+def _is_replaced(tx: Transactions, child: UUID, parent: UUID) -> bool:
+    """Whether its parent waited for it, and has another one in its place.
+
+    The parent is locked before the child, as everywhere, so that it is not retried meanwhile.
+    """
+    runs(tx.alias).filter(pk=parent).update(deaths=F("deaths"))
+    theirs = steps(tx.alias).filter(workflow_run=parent, child=child)
+    superseded = set(theirs.values_list("superseded", flat=True))
+    return superseded == {True}
+
+
+def _wait_again(tx: Transactions, parent: UUID, uncaught: QuerySet[WorkflowStep]) -> list[Entry]:
+    """New rows for the children among ``uncaught`` that are going on, or have come to an end."""
+    going = runs(tx.alias).filter(parent=parent).exclude(status__in=CAME_TO_NOTHING)
+    failed = uncaught.filter(
+        kind=Kind.CHILD.value, status=StepStatus.FAILED.value, child__in=going.values("pk")
+    )
+    return [waits_again(entry) for entry in read_entries(failed)]
