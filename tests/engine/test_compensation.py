@@ -465,6 +465,44 @@ def test_an_attempt_that_will_not_be_repeated_is_undone_in_whatever_delivery(die
     assert in_order() == ["a", "slow", "undo slow None", "undo a a-1"]
 
 
+@pytest.mark.parametrize("ended_by", ["failure", "cancel"])
+def test_a_child_at_work_is_cancelled_before_what_its_parent_did_is_undone(world, ended_by):
+    """The parent cannot be retried after that: nobody would undo what the child comes to."""
+
+    async def ships(ctx):
+        await ctx.step.options(compensate=(undo, "label")).run("label", act, "label")
+        await ctx.step.wait_for_event("truck", "truck")
+        await ctx.step.run("ship", act, "ship")
+
+    workflow = world.workflow(ships)
+
+    async def orders(ctx):
+        await ctx.step.options(compensate=(undo, "charge")).run("charge", act, "charge")
+        shipping = asyncio.ensure_future(ctx.step.invoke("ship", workflow))
+        await ctx.step.wait_for_event("go", "go")
+        if ended_by == "failure":
+            raise ValueError("no")
+        await shipping
+
+    async def scenario():
+        run = world.trigger(orders)
+        await world.rest()
+        assert "label" in done
+        if ended_by == "cancel":
+            world.journal.cancel(Cancel(id=run))  # and whoever did that died
+            world.publish(run)
+        else:
+            world.send_event(run, "go")
+        await world.rest()
+        return run
+
+    run = asyncio.run(scenario())
+    [child] = [each for each in world.journal.runs() if each.parent == run]
+    assert world.row(run).status == {"failure": "failed", "cancel": "cancelled"}[ended_by]
+    assert child.status == "cancelled"
+    assert sorted(set(done)) == ["charge", "label", "undo charge charge-1", "undo label label-1"]
+
+
 @pytest.mark.usual_mode
 def test_a_compensation_that_a_deploy_adds_is_written_down_before_the_next_attempt(world):
     deployed, written = [], []

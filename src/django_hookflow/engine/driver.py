@@ -17,10 +17,12 @@ from typing import Any, Protocol, Union
 from uuid import UUID
 
 from django_hookflow.core import admission
-from django_hookflow.core.entries import WINDING_UP, ErrorRecord, Kind, RunStatus
+from django_hookflow.core.entries import WINDING_UP, Entry, ErrorRecord, Kind, RunStatus
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import (
+    Cancel,
+    Cancelled,
     Claim,
     Claimed,
     Fail,
@@ -328,6 +330,8 @@ class _Delivery:
         late = Kind.UNDO in known and Kind.ON_FAILURE not in known
         tells = workflow.on_failure is not None and not cancelled and not late
         kinds = WINDING_UP if tells else (Kind.UNDO,)
+        if Kind.UNDO not in known and to_be_undone(entries):
+            await self._cancel_children(entries)
         mine = tuple(entry for entry in entries if entry.kind in kinds)
         claimed = replace(held.claimed, entries=mine)
         scheduler = self._scheduler(replace(held, claimed=claimed), winding_up=True)
@@ -347,6 +351,19 @@ class _Delivery:
             return await self._block(scheduler, fence, str(end.error))
         status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
         return await self._finish(run, fence, status, run.error, raised=raised)
+
+    async def _cancel_children(self, entries: Sequence[Entry]) -> None:
+        """Those that are at work while their run is undone: it cannot be retried any more, so
+        nobody would collect, or undo, what they still come to.
+        """
+        journal, owing = self.driver.journal, []
+        for entry in entries:
+            if entry.child is not None and not entry.is_outcome:
+                answer = await self.hops.own(journal.cancel, Cancel(id=entry.child))
+                if isinstance(answer, Cancelled) and answer.owed:
+                    owing.append(entry.child)
+        if owing:
+            await self._wake(owing)
 
     async def _due_again(self, run: RunView, fence: Fence, seen: int) -> Answer:
         """Cancelled while its body came to an end: the next delivery winds it up."""
