@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Union
 from uuid import UUID
 
+from django_hookflow.core.codec import same_value
 from django_hookflow.core.entries import (
     ACTIVE,
     CAME_TO_NOTHING,
@@ -53,7 +54,8 @@ LAST_NUDGE = timedelta(hours=1)
 def trigger(draft: Draft, transition: Trigger) -> Union[Triggered, Conflict]:
     found = draft.run_named(transition.run_id)
     if found is not None:
-        if (found.workflow_id, found.data) != (transition.workflow_id, transition.data):
+        same = found.workflow_id == transition.workflow_id
+        if not same or not same_value(found.data, transition.data):
             return Conflict(workflow_id=found.workflow_id)
         return Triggered(id=found.id, created=False)
     now = draft.now
