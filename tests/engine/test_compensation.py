@@ -7,6 +7,8 @@ from enum import Enum
 from typing import Any
 
 import pytest
+from django.test import override_settings
+from django_qstash import stashed_task
 
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import Cancel
@@ -413,6 +415,45 @@ def test_what_could_not_be_found_again_is_refused(world, bad):
     assert row.status == "failed"
     assert "compensate" in row.error.message
     assert done == []
+
+
+@stashed_task
+def refund_task(card: Card, name):
+    done.append(f"refund {name} {card}")
+
+
+@stashed_task(bind=True)
+def refund_bound(self, card: Card, name):
+    done.append(f"refund {name} {card} in {self.request.id}")
+
+
+@stashed_task(bind=True)
+async def refund_async(self, card: Card, name):
+    refund_bound.func(self, card, name)
+
+
+@stashed_task(bind=True)
+async def told_by_task(self, ctx, error):
+    done.append(f"told {error['type']} in {self.request.id}")
+
+
+def test_a_django_qstash_task_compensates_and_is_told_like_any_function(world):
+    """Its function is called; the task itself needs settings, and would not be awaited."""
+
+    async def body(ctx):
+        for task, name in ((refund_task, "a"), (refund_bound, "b"), (refund_async, "c")):
+            await ctx.step.options(compensate=(task, name)).run(name, pay)
+        raise ValueError("no")
+
+    with override_settings(QSTASH_TOKEN=""):
+        row = world.run(body, run_id="r", on_failure=told_by_task)
+    assert (row.status, row.blocked) == ("failed", "")
+    assert in_order() == [
+        "told ValueError in r",
+        "refund c Card.CREDIT in r",
+        "refund b Card.CREDIT in r",
+        "refund a Card.CREDIT",
+    ]
 
 
 @pytest.mark.usual_mode

@@ -7,7 +7,6 @@ of the workflow and goes on after its code has changed.
 from __future__ import annotations
 
 import importlib
-import inspect
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Union
@@ -15,7 +14,13 @@ from typing import Any, Union
 from django_hookflow.core.entries import WINDING_UP, Entry, Kind
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.showing import show
-from django_hookflow.engine.callables import is_async, qualified_name
+from django_hookflow.engine.callables import (
+    callable_of,
+    first_parameter,
+    is_async,
+    qualified_name,
+    unwrap,
+)
 from django_hookflow.engine.calls import CallResponse
 from django_hookflow.engine.plans import Function, Undo
 from django_hookflow.exceptions import WorkflowDefinitionError
@@ -113,24 +118,27 @@ def _result_of(entry: Entry, fn: Callable[..., Any], codec: ValueCodec) -> Any:
 def _first_hint(fn: Callable[..., Any]) -> Any:
     """The annotation of what it is given first, by which a dataclass comes back as one."""
     try:
-        hints = typing.get_type_hints(fn)
-        names = list(inspect.signature(fn).parameters)
+        hint = typing.get_type_hints(unwrap(fn)).get(first_parameter(fn), Any)
     except (NameError, TypeError, ValueError, AttributeError):
         return Any
-    hint = hints.get(names[0], Any) if names else Any
     plain = [each for each in typing.get_args(hint) if each is not type(None)]
     is_optional = type(None) in typing.get_args(hint) and len(plain) == 1
     return plain[0] if is_optional else hint
 
 
 class Silent:
-    """A function whose return value is nobody's business: it need not be storable."""
+    """A function whose return value is nobody's business: it need not be storable.
+
+    Of a django-qstash task its function. The colour is asked of what was given: of a bound task's
+    partial it does not show.
+    """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
+        self._fn = callable_of(fn)
+        self._is_async = is_async(fn)
 
     def __call__(self, *args: Any) -> Any:
-        if is_async(self._fn):
+        if self._is_async:
             return self._awaited(*args)
         self._fn(*args)
         return None
