@@ -12,6 +12,7 @@ from django_qstash import stashed_task
 
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import Cancel
+from django_hookflow.exceptions import RetryAfter
 from tests.engine.harness import World
 from tests.engine.modes import Died
 
@@ -403,6 +404,52 @@ def test_a_compensation_that_is_gone_blocks_until_it_is_back(world, monkeypatch)
     assert "tests.engine.test_compensation.undo, which is not to be found" in blocked
     assert world.row(run).status == "failed"
     assert done == ["a", "undo a a-1"]
+
+
+def test_a_cancelled_run_is_undone_though_its_workflow_is_gone(world):
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        await ctx.step.sleep("nap", 3600)
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.rest()
+        world.workflows.clear()
+        world.cancel(run)
+        await world.rest()
+        return run
+
+    row = world.row(asyncio.run(scenario()))
+    assert in_order() == ["a", "undo a a-1"]
+    assert (row.status, row.blocked) == ("cancelled", "")
+
+
+def told_late(ctx, error):
+    raise RetryAfter(60)
+
+
+@pytest.mark.usual_mode
+def test_a_failing_run_whose_workflow_is_gone_waits_for_it_unless_it_is_cancelled(world):
+    """It may have an on_failure, which comes first; of a cancel nobody is told."""
+
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        raise ValueError("no")
+
+    async def scenario():
+        run = world.trigger(body, on_failure=told_late)
+        await world.deliver_next()
+        world.workflows.clear()
+        world.clock.skip(61)
+        answer = await world.deliver(run, world.row(run).wake_n)
+        assert (answer.status, done) == (503, ["a"])
+        world.cancel(run)
+        await world.rest()
+        return run
+
+    row = world.row(asyncio.run(scenario()))
+    assert in_order() == ["a", "undo a a-1"]
+    assert row.status == "cancelled"
 
 
 @pytest.mark.usual_mode

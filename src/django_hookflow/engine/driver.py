@@ -84,6 +84,26 @@ class Runnable(Protocol):
     on_failure: Union[Callable[..., Any], None]
 
 
+class _Removed:
+    """In place of a workflow that a cancelled run has outlived.
+
+    What undoes its steps is in the journal, and nobody is told of a cancel; a failing run may
+    have an ``on_failure`` and has to wait for its workflow.
+    """
+
+    is_async = False
+    result_hint: Any = Any
+    retry: RetryPolicy | None = None
+    on_failure: Union[Callable[..., Any], None] = None
+
+    def __init__(self) -> None:
+        self.fn: Callable[[Any], Any] = _never
+
+
+def _never(_: Any) -> None:
+    """The body of a cancelled run is not run again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The settings that a delivery obeys, read when it begins."""
@@ -192,7 +212,7 @@ class _Delivery:
     async def answer(self, run: UUID, wake: int) -> Answer:
         while True:
             view = await self.hops.own(self.driver.journal.look, run)
-            workflow = self.driver.find(view.workflow_id, view.version) if view else None
+            workflow = self._workflow(view) if view else None
             admitted = admission.admit(view, wake=wake, registered=workflow is not None)
             if view is None or workflow is None or not isinstance(admitted, admission.Proceed):
                 return await self._without_claim(run, view, admitted, wake)
@@ -203,6 +223,13 @@ class _Delivery:
             if isinstance(claimed, Claimed):
                 stopwatch.sync(claimed.run.now, asked_at)
                 return await self._run(claimed, workflow, stopwatch)
+
+    def _workflow(self, view: RunView) -> Runnable | None:
+        found = self.driver.find(view.workflow_id, view.version)
+        # Nothing un-cancels a run: what is claimed next is cancelling too.
+        if found is None and view.status is RunStatus.CANCELLING:
+            return _Removed()
+        return found
 
     # --- rows 5 to 11: nothing is executed
 
