@@ -139,9 +139,11 @@ def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
 
 
 def _too_late(draft: Draft, run: MemoryRun, transition: SendEvent) -> bool:
-    """Whether this is an answer, and its question is decided or of another pass."""
+    """Whether this is an answer to what is decided, of another pass, or never asked again."""
     if transition.generation is None:
         return False
+    if run.status is RunStatus.CANCELLING:
+        return True
     decided = any(
         step.entry.kind is Kind.CALLBACK
         and step.entry.event == transition.name
