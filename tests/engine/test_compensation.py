@@ -503,6 +503,64 @@ def test_a_django_qstash_task_compensates_and_is_told_like_any_function(world):
     ]
 
 
+def take_back(card):
+    done.append(f"took back {card}")
+
+
+async def pay_as_workflow(ctx) -> Card:
+    return Card.CREDIT
+
+
+@pytest.mark.usual_mode
+@pytest.mark.parametrize("kind", ["run", "atomic", "invoke", "map"])
+def test_a_compensation_that_could_not_be_given_the_steps_enum_is_refused(world, kind):
+    async def body(ctx):
+        steps = ctx.step.options(compensate=take_back)
+        if kind == "map":
+            await steps.map("pay", pay_for, [1])
+        elif kind == "invoke":
+            await steps.invoke("pay", world.workflow(pay_as_workflow))
+        else:
+            await getattr(steps, kind)("pay", pay)
+
+    row = world.run(body)
+    assert (row.status, row.error.type.rpartition(".")[2]) == ("failed", "WorkflowDefinitionError")
+    assert "may return Card" in row.error.message
+    assert row.error.message.endswith("as in: def take_back(result: Card | None)")
+    assert done == []
+
+
+def pay_for(item) -> Card | None:
+    done.append("paid")
+    return Card.CREDIT
+
+
+@pytest.mark.usual_mode
+def test_what_cannot_be_read_for_a_compensation_blocks_until_it_can(world, monkeypatch):
+    """A deploy took the annotation away, so the result is not read; the reason says of what."""
+
+    async def body(ctx):
+        await ctx.step.options(compensate=refund).run("pay", pay)
+        monkeypatch.delitem(refund.__annotations__, "card")
+        raise ValueError("no")
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.deliver_next()
+        blocked = world.row(run).blocked
+        monkeypatch.undo()
+        await world.rest(skip=60)
+        return run, blocked
+
+    run, blocked = asyncio.run(scenario())
+    assert blocked.startswith(
+        "the compensation of step 'pay#1' is tests.engine.test_compensation.refund, which cannot "
+        "be given what the step returned: "
+    )
+    assert "Card" in blocked
+    assert (world.row(run).status, done) == ("failed", ["refund Card.CREDIT"])
+
+
 @pytest.mark.usual_mode
 def test_a_wait_has_nothing_to_compensate(world):
     async def body(ctx):

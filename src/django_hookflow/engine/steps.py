@@ -51,7 +51,7 @@ from django_hookflow.engine.requesting import (
     check_url,
 )
 from django_hookflow.engine.scheduler import Scheduler
-from django_hookflow.engine.undoing import Compensation, undo_of
+from django_hookflow.engine.undoing import Compensation, check_undoable, undo_of
 from django_hookflow.exceptions import WorkflowDefinitionError
 
 P = ParamSpec("P")
@@ -137,7 +137,7 @@ class Steps:
             args=args,
             kwargs=kwargs,
             is_async=is_async(fn),
-            hint=hint_of(unwrap(fn)),
+            hint=self._undoable(step_id, hint_of(unwrap(fn))),
         )
         return await self._ask(
             step_id, Kind.RUN, qualified_name(fn), (args, kwargs), work, exact=exact
@@ -160,7 +160,10 @@ class Steps:
         if self._options.timeout is not None:
             raise ValueError(f"atomic({show(step_id)}) takes no timeout: a transaction is not cut")
         work = AtomicFunction(
-            fn=callable_of(fn), args=args, kwargs=kwargs, hint=hint_of(unwrap(fn))
+            fn=callable_of(fn),
+            args=args,
+            kwargs=kwargs,
+            hint=self._undoable(step_id, hint_of(unwrap(fn))),
         )
         return await self._ask(  # type: ignore[no-any-return]  # decoded by fn's annotation
             step_id, Kind.ATOMIC, qualified_name(fn), (args, kwargs), work
@@ -302,6 +305,7 @@ class Steps:
             workflow, data, run_id, parent=executor.run, codec=executor.codec,
             limit=executor.max_value_bytes,
         )  # fmt: skip
+        self._undoable(step_id, work.hint)
         seen = (work.start.data, run_id)
         return await self._ask(step_id, Kind.CHILD, work.start.workflow_id, seen, work, exact=exact)
 
@@ -346,6 +350,11 @@ class Steps:
             return await self._run(name, fn, tuple(args), {})
 
         return await side_by_side(one, len(calls), concurrency=len(calls) or 1, tolerate=0)
+
+    def _undoable(self, step_id: str, hint: Any) -> Any:
+        """The annotation of what a step returns, if its compensation can be given that."""
+        check_undoable(self._options.undo, hint, step_id)
+        return hint
 
     async def _admit(self, step_id: str) -> None:
         """Refuse what is asked for at the wrong place or at the wrong time."""

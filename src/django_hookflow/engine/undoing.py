@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Union
 
 from django_hookflow.core.entries import WINDING_UP, Entry, Kind
+from django_hookflow.core.hints import enums_in
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.showing import show
 from django_hookflow.engine.callables import (
@@ -23,7 +24,7 @@ from django_hookflow.engine.callables import (
 )
 from django_hookflow.engine.calls import CallResponse
 from django_hookflow.engine.plans import Function, Undo
-from django_hookflow.exceptions import WorkflowDefinitionError
+from django_hookflow.exceptions import SerializationError, WorkflowDefinitionError
 
 Compensation = Union[Callable[..., Any], tuple[Any, ...]]
 
@@ -40,6 +41,24 @@ def undo_of(compensate: Compensation, codec: ValueCodec, limit: int) -> Undo:
             "to be importable: a def or async def at the top of a module"
         )
     return Undo(name=name, args=codec.encode(args, limit=limit))
+
+
+def check_undoable(undo: Undo | None, hint: Any, step_id: str) -> None:
+    """Refuse a compensation that could not be given what the step returns, by its annotation.
+
+    Enum members are read by an annotation alone, and of the step itself nothing but the outcome
+    is left when it is undone.
+    """
+    enums = enums_in(hint) if undo is not None else frozenset()
+    if undo is None or not enums:
+        return
+    unread = sorted(enum.__qualname__ for enum in enums - enums_in(_first_hint(_found(undo.name))))
+    if unread:
+        raise WorkflowDefinitionError(
+            f"step {show(step_id)} may return {', '.join(unread)}, which compensate={undo.name} "
+            "could not be given: annotate its first parameter with what the step returns, or None, "
+            f"as in: def {undo.name.rpartition('.')[2]}(result: {unread[0]} | None)"
+        )
 
 
 def _found(name: str) -> Any:
@@ -89,7 +108,8 @@ def _took_effect(entry: Entry) -> bool:
 def compensation(entry: Entry, codec: ValueCodec) -> tuple[Undo, Function]:
     """What to call for a step: ``fn(result, *args)``, the result ``None`` if it is unknown.
 
-    Raises :class:`WorkflowDefinitionError` if the function is not to be found any more.
+    Raises :class:`WorkflowDefinitionError` if the function is not to be found any more, or does
+    not say how the result is to be read.
     """
     undo = Undo.from_text(entry.undo)
     fn = _found(undo.name)
@@ -98,10 +118,16 @@ def compensation(entry: Entry, codec: ValueCodec) -> tuple[Undo, Function]:
             f"the compensation of step {entry.key!r} is {undo.name}, which is not to be found: "
             "deploy a version that has it"
         )
-    args = codec.decode(undo.args)
+    try:
+        given = (_result_of(entry, fn, codec), *codec.decode(undo.args))
+    except SerializationError as error:
+        raise WorkflowDefinitionError(
+            f"the compensation of step {entry.key!r} is {undo.name}, which cannot be given what "
+            f"the step returned: {error}; deploy a version that annotates its first parameter"
+        ) from error
     return undo, Function(
         fn=Silent(fn),
-        args=(_result_of(entry, fn, codec), *args),
+        args=given,
         kwargs={},
         is_async=is_async(fn),
         hint=Any,
