@@ -1,6 +1,9 @@
 """Child runs: started once, collected once, ended with their parent; maps over them."""
 
 import asyncio
+from fractions import Fraction
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 
@@ -9,6 +12,8 @@ from django_hookflow.engine.mapping import check_tolerance
 from django_hookflow.engine.publishing import cancel_orphans
 from django_hookflow.engine.scheduler import StopSign
 from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed
+
+from .harness import Function
 
 
 class OutOfStock(Exception):
@@ -373,6 +378,13 @@ def test_def_steps_of_a_gather_run_really_side_by_side(world):
     assert sorted(world.run(gathers).result) == [0, 1, 2]
 
 
+async def a_workflow(ctx):
+    raise AssertionError("called with the data as its ctx")
+
+
+A_WORKFLOW = Function(a_workflow)
+
+
 @pytest.mark.parametrize(
     ("asks", "message"),
     [
@@ -381,7 +393,16 @@ def test_def_steps_of_a_gather_run_really_side_by_side(world):
         (lambda step: step.map("m", print, [1], concurrency=True), "concurrency is a whole"),
         (lambda step: step.map("m", print, [1], tolerate=-1), "tolerate is at least 0"),
         (lambda step: step.map("m", print, [1], tolerate=1.5), "a fraction to tolerate"),
+        (lambda step: step.map("m", print, [1], tolerate=Fraction(1, 2)), "(0.5 for half), not Fr"),
         (lambda step: step.map("m", 5, [1]), "a step takes a function"),
+        (lambda step: step.map(5, print, []), "step_id is a str"),
+        (lambda step: step.map("x" * 197, print, range(11)), "this one has 201"),
+        (lambda step: step.run("w", A_WORKFLOW, {}), "use ctx.step.invoke"),
+        (lambda step: step.run("w", partial(A_WORKFLOW, {})), "use ctx.step.invoke"),
+        (lambda step: step.atomic("w", A_WORKFLOW, {}), "use ctx.step.invoke"),
+        (lambda step: step.gather(("a", print), ("w", A_WORKFLOW, {})), "use ctx.step.invoke"),
+        (lambda step: step.options(compensate=A_WORKFLOW), "calls its trigger()"),
+        (lambda step: step.options(compensate=(A_WORKFLOW, 1)), "calls its trigger()"),
         (lambda step: step.gather(("a",)), "gather takes tuples"),
         (lambda step: step.gather(print), "gather takes tuples"),
         (lambda step: step.invoke("i", print), "invoke takes a workflow"),
@@ -396,6 +417,14 @@ def test_misuse_is_refused_before_anything_is_written(world, asks, message):
     assert row.status == "failed"
     assert message in row.error.message
     assert world.journal.steps(row.id) == ()
+
+
+@pytest.mark.usual_mode
+def test_a_mock_is_a_function_though_it_has_every_attribute(world):
+    def body(ctx):
+        return ctx.step.run("m", Mock(return_value=1)), ctx.step.map("n", Mock(), [])
+
+    assert world.run(body).result == (1, [])
 
 
 @pytest.mark.usual_mode

@@ -327,6 +327,9 @@ class Steps:
         and nothing more is started; within it, the result of a failed item is its exception.
         """
         given = check_items(items)
+        check_step_id(step_id)
+        if given:
+            check_step_id(f"{step_id}[{len(given) - 1}]")  # before the first has begun
         most = check_tolerance(tolerate, len(given))
         is_workflow = is_invocable(fn_or_workflow)
         if not is_workflow:
@@ -404,6 +407,12 @@ class Steps:
 
 
 def _check_callable(fn: Any) -> Callable[..., Any]:
+    if is_invocable(unwrap(fn)):
+        raise TypeError(
+            f"a step takes a function, and {show(fn)} is a workflow, which would run without a "
+            'journal of its own: use ctx.step.invoke("id", workflow, data), or ctx.step.map for '
+            "several side by side"
+        )
     if not callable(fn):
         raise TypeError(
             f"a step takes a function and its arguments, not {show(fn)}: "

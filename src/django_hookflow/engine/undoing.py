@@ -23,6 +23,7 @@ from django_hookflow.engine.callables import (
     unwrap,
 )
 from django_hookflow.engine.calls import CallResponse
+from django_hookflow.engine.children import is_invocable
 from django_hookflow.engine.plans import Function, Undo
 from django_hookflow.exceptions import SerializationError, WorkflowDefinitionError
 
@@ -32,6 +33,11 @@ Compensation = Union[Callable[..., Any], tuple[Any, ...]]
 def undo_of(compensate: Compensation, codec: ValueCodec, limit: int) -> Undo:
     """What the journal keeps of ``fn`` or ``(fn, *args)``; refuses what it could not find again."""
     fn, *args = compensate if isinstance(compensate, tuple) and compensate else (compensate,)
+    if is_invocable(unwrap(fn)):
+        raise TypeError(
+            f"compensate={show(fn)} is a workflow, which would not be started as a run: give a "
+            "function that does what the workflow would, or that calls its trigger()"
+        )
     if not callable(fn):
         raise TypeError(f"compensate is a function or (function, *args), not {show(compensate)}")
     name = qualified_name(fn)
