@@ -9,6 +9,7 @@ import pytest
 
 from django_hookflow.core.transitions import Retry
 from django_hookflow.engine.mapping import check_tolerance
+from django_hookflow.engine.outcomes import raise_as
 from django_hookflow.engine.publishing import cancel_orphans
 from django_hookflow.engine.scheduler import StopSign
 from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed
@@ -101,6 +102,8 @@ def test_an_uncaught_failure_of_a_child_fails_the_parent(world):
     assert row.status == "failed"
     assert row.error.type == "ValueError"
     assert row.error.raises == "ChildFailed"
+    [step] = world.journal.steps(row.id)
+    assert str(raise_as(step)).startswith("step 'child' failed: run child:")
 
 
 def test_cancelling_the_parent_cancels_its_children_and_theirs(world):

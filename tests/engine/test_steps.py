@@ -263,6 +263,22 @@ def test_a_value_that_cannot_be_stored_is_an_error_of_that_step(world, ran):
     assert ran == [1]
 
 
+@pytest.mark.parametrize("colour", ["async", "def"])
+def test_a_value_that_cannot_be_stored_fails_the_run_and_names_the_step(world, colour):
+    async def as_async(ctx):
+        await ctx.step.run("bad", object)
+
+    def as_def(ctx):
+        ctx.step.run("bad", object)
+
+    def returns_it(ctx):
+        return object()
+
+    error = world.run(as_async if colour == "async" else as_def).error
+    assert (error.type.rpartition(".")[2], error.step) == ("SerializationError", "bad")
+    assert World().run(returns_it).error.step is None
+
+
 def test_values_come_back_as_they_were_given(world):
     value = {"d": Decimal("1.10"), "t": (1, 2), "s": {3}, "b": b"\x00", "f": float("inf")}
     seen = []
