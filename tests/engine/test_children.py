@@ -8,13 +8,15 @@ from unittest.mock import Mock
 import pytest
 
 from django_hookflow.core.transitions import Retry
+from django_hookflow.engine import events
 from django_hookflow.engine.mapping import check_tolerance
 from django_hookflow.engine.outcomes import raise_as
 from django_hookflow.engine.publishing import cancel_orphans
 from django_hookflow.engine.scheduler import StopSign
-from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed
+from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed, TransportError
+from django_hookflow.transports.memory import MemoryTransport
 
-from .harness import Function
+from .harness import Function, World
 
 
 class OutOfStock(Exception):
@@ -436,6 +438,48 @@ def test_an_empty_map_and_gather_are_empty(world):
         return [ctx.step.map("m", print, []), ctx.step.gather()]
 
     assert world.run(nothing).result == [[], []]
+
+
+class ByTheHundred(MemoryTransport):
+    """Takes no more than is promised, and refuses the fourth request."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def publish(self, *messages):
+        self.requests.append(len(messages))
+        if len(self.requests) == 4:
+            raise TransportError("busy")
+        super().publish(*messages)
+
+
+class HundredsWorld(World):
+    transport_class = ByTheHundred
+
+
+def test_many_children_are_woken_by_as_many_messages_as_one_request_takes():
+    """The first of these requests is the parent's own."""
+    world = HundredsWorld()
+
+    def quick(ctx):
+        return ctx.data
+
+    workflow = world.workflow(quick)
+
+    async def asks(ctx):
+        return await ctx.step.map("child", workflow, range(250), concurrency=250)
+
+    async def scenario():
+        world.trigger(asks)
+        await world.deliver_next()
+
+    asyncio.run(scenario())
+    assert world.transport.requests[:4] == [1, 100, 100, 50]
+    owed = [run for run in runs_of(world, quick) if run.owed_at is not None]
+    told = [event for event in world.events if isinstance(event, events.PublishOwed)]
+    assert {event.id for event in told} == {run.id for run in owed}
+    assert len(owed) == 50
 
 
 @pytest.mark.usual_mode

@@ -55,7 +55,7 @@ from django_hookflow.engine.leases import Lease, LeaseKeeper
 from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import FOREIGN_AWAIT as ADVICE
 from django_hookflow.engine.outcomes import run_error
-from django_hookflow.engine.publishing import apublish_owed
+from django_hookflow.engine.publishing import apublish_owed, batches
 from django_hookflow.engine.scheduler import Scheduler, StopSign
 from django_hookflow.engine.steps import Steps
 from django_hookflow.engine.suspending import block_delay
@@ -535,16 +535,19 @@ class _Delivery:
         """Publish what the rows owe; row 13 if the message service does not take it."""
         if self.driver.transport is None:
             return answer
+        sent = 0
         try:
-            await apublish_owed(
-                self.hops,
-                self.driver.transport,
-                runs,
-                max_delay=self.limits.max_delay,
-                lasting_loop=self.lasting_loop,
-            )
+            for batch in batches(runs):
+                await apublish_owed(
+                    self.hops,
+                    self.driver.transport,
+                    batch,
+                    max_delay=self.limits.max_delay,
+                    lasting_loop=self.lasting_loop,
+                )
+                sent += len(batch)
         except TransportError as error:
-            for run in runs:
+            for run in runs[sent:]:
                 self.driver.observe(
                     events.PublishOwed(id=run, run_id="", workflow_id="", message=str(error))
                 )
