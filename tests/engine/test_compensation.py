@@ -10,8 +10,10 @@ import pytest
 from django.test import override_settings
 from django_qstash import stashed_task
 
+from django_hookflow.core.entries import Kind
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import Cancel
+from django_hookflow.engine.place import current_step
 from django_hookflow.exceptions import RetryAfter
 from tests.engine.harness import World
 from tests.engine.modes import Died
@@ -296,6 +298,24 @@ def test_an_atomic_step_and_a_loop_are_undone(world):
 
     assert world.run(body).status == "failed"
     assert in_order() == ["0", "1", "2", "undo 2 2-1", "undo 1 1-1", "undo 0 0-1"]
+
+
+def undo_numbered(result):
+    done.append(current_step().occurrence)
+
+
+def test_a_compensation_has_the_occurrence_of_the_step_that_it_undoes(world):
+    async def body(ctx):
+        for n in range(3):
+            await ctx.step.options(compensate=undo_numbered).run("item", str, n)
+        raise ValueError("no")
+
+    row = world.run(body)
+    assert (row.status, in_order()) == ("failed", [3, 2, 1])
+    undos = [step for step in world.steps() if step.kind is Kind.UNDO]
+    assert [(step.key, step.occurrence) for step in undos] == [
+        ("item#3/undo", 3), ("item#2/undo", 2), ("item#1/undo", 1),
+    ]  # fmt: skip
 
 
 async def one_fails_while_another_executes(n):

@@ -60,6 +60,7 @@ def winding_up(
                 call=undo.name,
                 args_sha=digest((undo.args,), {}),
                 key=f"{entry.key}/undo",
+                occurrence=entry.occurrence,
             )
             plan = Plan(request=request, work=function, retry=retry)
             await _done(scheduler, plan, f"the compensation of step {entry.key!r}")
