@@ -80,7 +80,12 @@ class NondeterminismError(HookflowError):
 
 
 class SerializationError(HookflowError):
-    """A value cannot be stored as it is; the message names the path inside the value."""
+    """A value cannot be stored as it is; the message names the path inside the value.
+
+    ``step_id`` is the step whose value it is; ``None`` if it is no step's.
+    """
+
+    step_id: str | None = None
 
 
 class StepFailed(HookflowError):
@@ -99,7 +104,9 @@ class StepFailed(HookflowError):
         error_type: str,
         classes: Sequence[str] = (),
     ) -> None:
-        super().__init__(f"step {step_id!r} failed after {attempts} attempt(s): {message}")
+        # What only waits, as for a child, attempts nothing itself.
+        after = f" after {attempts} attempt(s)" if attempts else ""
+        super().__init__(f"step {step_id!r} failed{after}: {message}")
         self.message = message
         self.step_id = step_id
         self.attempts = attempts
@@ -131,7 +138,9 @@ class StepTimeout(StepFailed):
 
 
 class EventTimeout(HookflowError, TimeoutError):
-    """No event of that name came before the wait's timeout."""
+    """No event of that name came before the wait's timeout; ``step_id`` is the wait."""
+
+    step_id: str | None = None
 
 
 class TerminalError(HookflowError):

@@ -16,6 +16,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
 from django_hookflow.conf import options
+from django_hookflow.core.codec import same_value
 from django_hookflow.core.identifiers import check_run_id, uuid7
 from django_hookflow.core.moments import check_moment
 from django_hookflow.core.ports import ValueCodec
@@ -116,7 +117,7 @@ def store_many(journal: Journal, transitions: Sequence[Trigger]) -> list[UUID]:
     first: dict[str, Trigger] = {}
     for transition in transitions:
         known = first.setdefault(transition.run_id, transition)
-        if known.data != transition.data:
+        if not same_value(known.data, transition.data):
             raise RunConflict(
                 f"run {transition.run_id!r} is asked for twice, with different data; "
                 "give each of them a run_id of its own"

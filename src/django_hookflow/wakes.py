@@ -22,13 +22,14 @@ from django_hookflow.engine.hops import Hops
 from django_hookflow.engine.publishing import (
     SWEEP_LIMIT,
     apublish_owed,
+    batches,
     cancel_orphans,
     find_work,
     publish_owed,
 )
 from django_hookflow.exceptions import TransportError
 from django_hookflow.journals.base import Journal
-from django_hookflow.transports.base import BATCH, Transport
+from django_hookflow.transports.base import Transport
 
 logger = logging.getLogger("django_hookflow.wakes")
 
@@ -137,14 +138,15 @@ class Wakes:
 
     def _publish(self, runs: Sequence[UUID]) -> int:
         """How many need nothing more: a service that refuses one request refuses the next."""
-        for start in range(0, len(runs), BATCH):
-            batch = runs[start : start + BATCH]
+        sent = 0
+        for batch in batches(runs):
             try:
                 publish_owed(self.journal, self.transport, batch, max_delay=options.max_delay)
             except (TransportError, JournalUnavailable) as error:
-                _stay_owed(runs[start:], error)
-                return start
-        return len(runs)
+                _stay_owed(runs[sent:], error)
+                break
+            sent += len(batch)
+        return sent
 
     async def _apublish(
         self, runs: Sequence[UUID], *, lasting_loop: bool, delivering: bool = False
@@ -152,8 +154,8 @@ class Wakes:
         hops = Hops(self.journal, self.pool)
         if delivering:
             await hops.prepare()
-        for start in range(0, len(runs), BATCH):
-            batch = runs[start : start + BATCH]
+        sent = 0
+        for batch in batches(runs):
             try:
                 await apublish_owed(
                     hops,
@@ -163,9 +165,10 @@ class Wakes:
                     lasting_loop=lasting_loop,
                 )
             except (TransportError, JournalUnavailable) as error:
-                _stay_owed(runs[start:], error)
-                return start
-        return len(runs)
+                _stay_owed(runs[sent:], error)
+                break
+            sent += len(batch)
+        return sent
 
 
 def _stay_owed(runs: Sequence[UUID], error: Exception) -> None:

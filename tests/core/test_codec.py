@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_hookflow.core.codec import MAX_DEPTH, JSONCodec, digest, hint_of
+from django_hookflow.core.codec import MAX_DEPTH, JSONCodec, digest, hint_of, same_value
 from django_hookflow.core.hints import enums_in
 from django_hookflow.exceptions import SerializationError
 
@@ -483,6 +483,34 @@ class TestHintOf:
 
         for fn in (bare, broken, typo, len, lambda: 1, functools.partial(len), 3):
             assert hint_of(fn) is Any  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        ({"a": 1, "b": {"c": (), "d": 2}}, {"b": {"d": 2, "c": ()}, "a": 1}),
+        ([{"$": 1, "b": {"x": 1, "y": 2}}], [{"b": {"y": 2, "x": 1}, "$": 1}]),
+    ],
+)
+def test_texts_of_equal_values_are_the_same_in_whatever_order_their_keys_are(
+    value: Any, other: Any
+) -> None:
+    assert codec.encode(value) != codec.encode(other)
+    assert same_value(codec.encode(value), codec.encode(other))
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [([1, 2], [2, 1]), ({"a": 1}, {"a": "1"}), ({"a": 1}, {"a": 1.0}), ((1,), [1]), (1, True)],
+)
+def test_texts_of_other_values_are_not_the_same(value: Any, other: Any) -> None:
+    assert not same_value(codec.encode(value), codec.encode(other))
+
+
+@pytest.mark.parametrize("text", ["x", "NaN", "[" * 100_000, ""])
+def test_texts_of_another_codec_are_the_same_if_they_are_equal(text: str) -> None:
+    assert same_value(text, text)
+    assert not same_value(text, text + " ")
 
 
 class TestDigest:

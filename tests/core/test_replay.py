@@ -94,6 +94,13 @@ def test_occurrences_are_numbered_in_order_of_request():
     assert [ask(replay, "x").key for _ in range(3)] == ["x#1", "x#2", "x#3"]
 
 
+def test_what_no_workflow_asks_for_has_the_number_of_the_step_it_is_about():
+    replay = Replay([], seq=0)
+    undo = Request(step_id="x", kind=Kind.UNDO, key="x#3/undo", occurrence=3)
+    decision = replay.ask(undo)
+    assert (decision.key, decision.occurrence) == ("x#3/undo", 3)
+
+
 def test_outcomes_are_handed_over_in_seq_order_whatever_the_order_of_requests():
     replay = Replay([entry("a", 2), entry("b", 1)], seq=2)
     ask(replay, "a")

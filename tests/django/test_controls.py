@@ -1,5 +1,6 @@
 """Cancel, retry and get_result, on the instance, with their awaitable twins."""
 
+import enum
 import threading
 import time
 from datetime import timedelta
@@ -18,6 +19,7 @@ from django_hookflow.exceptions import (
     RunNotFinished,
     WorkflowDefinitionError,
 )
+from django_hookflow.registry import registry
 
 from .harness import drain, hookflow_settings, messages, post, row, wake
 
@@ -73,6 +75,34 @@ def test_the_result_comes_back_as_it_was_returned(call, alias):
     run = started(alias)
     drain(Client())
     assert call(run, "get_result") == (1, 2)
+
+
+class Colour(enum.Enum):
+    RED = "r"
+
+
+@workflow(workflow_id="tests.controls.painting")
+def painting(ctx) -> dict[str, Colour]:
+    return {"door": ctx.step.run("paint", paint)}
+
+
+def paint() -> Colour:
+    return Colour.RED
+
+
+def test_an_enum_comes_back_by_the_workflows_annotation(call, alias):
+    """The fields know no annotation: they show the stored text."""
+    run = row(painting.trigger(), alias)
+    drain(Client())
+    assert call(run, "get_result") == {"door": Colour.RED}
+    run.refresh_from_db()
+    shown = '{"$":"enum","t":"tests.django.test_controls.Colour","v":"RED"}'
+    assert (run.result, run.steps.get().result) == (f'{{"door":{shown}}}', shown)
+    registry.remove("tests.controls.painting", "")
+    try:
+        assert call(run, "get_result") == run.result
+    finally:
+        registry.add("tests.controls.painting", "", painting)
 
 
 def test_a_run_that_is_not_finished(call, alias):

@@ -97,7 +97,9 @@ def test_a_rolled_back_savepoint_leaves_no_row_and_no_message(trigger, alias):
 def test_the_same_run_again_starts_nothing(trigger, alias):
     assert trigger(flow, {"n": 1}, run_id="order-1") == "order-1"
     assert trigger(flow, {"n": 1}, run_id="order-1") == "order-1"
-    assert (count(alias), len(messages())) == (1, 1)
+    assert trigger(flow, {"n": 1, "of": 2}, run_id="order-2") == "order-2"
+    assert trigger(flow, {"of": 2, "n": 1}, run_id="order-2") == "order-2"
+    assert (count(alias), len(messages())) == (2, 2)
     drain(Client())
     assert trigger(flow, {"n": 1}, run_id="order-1") == "order-1"
     assert messages() == []

@@ -73,9 +73,12 @@ def test_a_run_that_is_there_already_is_not_started_again(many, alias):
 def test_the_same_run_twice_in_one_call_is_one_run(many, alias):
     assert many([Start({"n": 1}, run_id="a"), Start({"n": 1}, run_id="a")]) == ["a", "a"]
     assert count(alias) == 1
+    other_order = [Start({"n": 1, "m": 2}, run_id="c"), Start({"m": 2, "n": 1}, run_id="c")]
+    assert many(other_order) == ["c", "c"]
+    assert count(alias) == 2
     with pytest.raises(RunConflict, match=r"'b' is asked for twice"):
         many([Start({"n": 1}, run_id="b"), Start({"n": 2}, run_id="b")])
-    assert count(alias) == 1
+    assert count(alias) == 2
 
 
 def test_one_conflict_and_nothing_is_written(many, alias):

@@ -97,6 +97,9 @@ class Function:
         self.is_async = asyncio.iscoroutinefunction(fn)
         self.result_hint = hint_of(fn)
 
+    def __call__(self, ctx: Any) -> Any:
+        return self.fn(ctx)
+
 
 class World:
     """One process's engine; ``restart`` makes another over the same journal."""

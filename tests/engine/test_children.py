@@ -1,14 +1,22 @@
 """Child runs: started once, collected once, ended with their parent; maps over them."""
 
 import asyncio
+from fractions import Fraction
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 
 from django_hookflow.core.transitions import Retry
+from django_hookflow.engine import events
 from django_hookflow.engine.mapping import check_tolerance
+from django_hookflow.engine.outcomes import raise_as
 from django_hookflow.engine.publishing import cancel_orphans
 from django_hookflow.engine.scheduler import StopSign
-from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed
+from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed, TransportError
+from django_hookflow.transports.memory import MemoryTransport
+
+from .harness import Function, World
 
 
 class OutOfStock(Exception):
@@ -96,6 +104,8 @@ def test_an_uncaught_failure_of_a_child_fails_the_parent(world):
     assert row.status == "failed"
     assert row.error.type == "ValueError"
     assert row.error.raises == "ChildFailed"
+    [step] = world.journal.steps(row.id)
+    assert str(raise_as(step)).startswith("step 'child' failed: run child:")
 
 
 def test_cancelling_the_parent_cancels_its_children_and_theirs(world):
@@ -373,6 +383,13 @@ def test_def_steps_of_a_gather_run_really_side_by_side(world):
     assert sorted(world.run(gathers).result) == [0, 1, 2]
 
 
+async def a_workflow(ctx):
+    raise AssertionError("called with the data as its ctx")
+
+
+A_WORKFLOW = Function(a_workflow)
+
+
 @pytest.mark.parametrize(
     ("asks", "message"),
     [
@@ -381,7 +398,16 @@ def test_def_steps_of_a_gather_run_really_side_by_side(world):
         (lambda step: step.map("m", print, [1], concurrency=True), "concurrency is a whole"),
         (lambda step: step.map("m", print, [1], tolerate=-1), "tolerate is at least 0"),
         (lambda step: step.map("m", print, [1], tolerate=1.5), "a fraction to tolerate"),
+        (lambda step: step.map("m", print, [1], tolerate=Fraction(1, 2)), "(0.5 for half), not Fr"),
         (lambda step: step.map("m", 5, [1]), "a step takes a function"),
+        (lambda step: step.map(5, print, []), "step_id is a str"),
+        (lambda step: step.map("x" * 197, print, range(11)), "this one has 201"),
+        (lambda step: step.run("w", A_WORKFLOW, {}), "use ctx.step.invoke"),
+        (lambda step: step.run("w", partial(A_WORKFLOW, {})), "use ctx.step.invoke"),
+        (lambda step: step.atomic("w", A_WORKFLOW, {}), "use ctx.step.invoke"),
+        (lambda step: step.gather(("a", print), ("w", A_WORKFLOW, {})), "use ctx.step.invoke"),
+        (lambda step: step.options(compensate=A_WORKFLOW), "calls its trigger()"),
+        (lambda step: step.options(compensate=(A_WORKFLOW, 1)), "calls its trigger()"),
         (lambda step: step.gather(("a",)), "gather takes tuples"),
         (lambda step: step.gather(print), "gather takes tuples"),
         (lambda step: step.invoke("i", print), "invoke takes a workflow"),
@@ -399,11 +425,61 @@ def test_misuse_is_refused_before_anything_is_written(world, asks, message):
 
 
 @pytest.mark.usual_mode
+def test_a_mock_is_a_function_though_it_has_every_attribute(world):
+    def body(ctx):
+        return ctx.step.run("m", Mock(return_value=1)), ctx.step.map("n", Mock(), [])
+
+    assert world.run(body).result == (1, [])
+
+
+@pytest.mark.usual_mode
 def test_an_empty_map_and_gather_are_empty(world):
     def nothing(ctx):
         return [ctx.step.map("m", print, []), ctx.step.gather()]
 
     assert world.run(nothing).result == [[], []]
+
+
+class ByTheHundred(MemoryTransport):
+    """Takes no more than is promised, and refuses the fourth request."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def publish(self, *messages):
+        self.requests.append(len(messages))
+        if len(self.requests) == 4:
+            raise TransportError("busy")
+        super().publish(*messages)
+
+
+class HundredsWorld(World):
+    transport_class = ByTheHundred
+
+
+def test_many_children_are_woken_by_as_many_messages_as_one_request_takes():
+    """The first of these requests is the parent's own."""
+    world = HundredsWorld()
+
+    def quick(ctx):
+        return ctx.data
+
+    workflow = world.workflow(quick)
+
+    async def asks(ctx):
+        return await ctx.step.map("child", workflow, range(250), concurrency=250)
+
+    async def scenario():
+        world.trigger(asks)
+        await world.deliver_next()
+
+    asyncio.run(scenario())
+    assert world.transport.requests[:4] == [1, 100, 100, 50]
+    owed = [run for run in runs_of(world, quick) if run.owed_at is not None]
+    told = [event for event in world.events if isinstance(event, events.PublishOwed)]
+    assert {event.id for event in told} == {run.id for run in owed}
+    assert len(owed) == 50
 
 
 @pytest.mark.usual_mode

@@ -7,9 +7,14 @@ from enum import Enum
 from typing import Any
 
 import pytest
+from django.test import override_settings
+from django_qstash import stashed_task
 
+from django_hookflow.core.entries import Kind
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import Cancel
+from django_hookflow.engine.place import current_step
+from django_hookflow.exceptions import RetryAfter
 from tests.engine.harness import World
 from tests.engine.modes import Died
 
@@ -295,6 +300,24 @@ def test_an_atomic_step_and_a_loop_are_undone(world):
     assert in_order() == ["0", "1", "2", "undo 2 2-1", "undo 1 1-1", "undo 0 0-1"]
 
 
+def undo_numbered(result):
+    done.append(current_step().occurrence)
+
+
+def test_a_compensation_has_the_occurrence_of_the_step_that_it_undoes(world):
+    async def body(ctx):
+        for n in range(3):
+            await ctx.step.options(compensate=undo_numbered).run("item", str, n)
+        raise ValueError("no")
+
+    row = world.run(body)
+    assert (row.status, in_order()) == ("failed", [3, 2, 1])
+    undos = [step for step in world.steps() if step.kind is Kind.UNDO]
+    assert [(step.key, step.occurrence) for step in undos] == [
+        ("item#3/undo", 3), ("item#2/undo", 2), ("item#1/undo", 1),
+    ]  # fmt: skip
+
+
 async def one_fails_while_another_executes(n):
     done.append(f"{n}")
     await asyncio.sleep(0.05 if n else 0.01)
@@ -403,6 +426,52 @@ def test_a_compensation_that_is_gone_blocks_until_it_is_back(world, monkeypatch)
     assert done == ["a", "undo a a-1"]
 
 
+def test_a_cancelled_run_is_undone_though_its_workflow_is_gone(world):
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        await ctx.step.sleep("nap", 3600)
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.rest()
+        world.workflows.clear()
+        world.cancel(run)
+        await world.rest()
+        return run
+
+    row = world.row(asyncio.run(scenario()))
+    assert in_order() == ["a", "undo a a-1"]
+    assert (row.status, row.blocked) == ("cancelled", "")
+
+
+def told_late(ctx, error):
+    raise RetryAfter(60)
+
+
+@pytest.mark.usual_mode
+def test_a_failing_run_whose_workflow_is_gone_waits_for_it_unless_it_is_cancelled(world):
+    """It may have an on_failure, which comes first; of a cancel nobody is told."""
+
+    async def body(ctx):
+        await ctx.step.options(compensate=(undo, "a")).run("a", act, "a")
+        raise ValueError("no")
+
+    async def scenario():
+        run = world.trigger(body, on_failure=told_late)
+        await world.deliver_next()
+        world.workflows.clear()
+        world.clock.skip(61)
+        answer = await world.deliver(run, world.row(run).wake_n)
+        assert (answer.status, done) == (503, ["a"])
+        world.cancel(run)
+        await world.rest()
+        return run
+
+    row = world.row(asyncio.run(scenario()))
+    assert in_order() == ["a", "undo a a-1"]
+    assert row.status == "cancelled"
+
+
 @pytest.mark.usual_mode
 @pytest.mark.parametrize("bad", [lambda result: None, "undo", (5, 1), ()])
 def test_what_could_not_be_found_again_is_refused(world, bad):
@@ -413,6 +482,103 @@ def test_what_could_not_be_found_again_is_refused(world, bad):
     assert row.status == "failed"
     assert "compensate" in row.error.message
     assert done == []
+
+
+@stashed_task
+def refund_task(card: Card, name):
+    done.append(f"refund {name} {card}")
+
+
+@stashed_task(bind=True)
+def refund_bound(self, card: Card, name):
+    done.append(f"refund {name} {card} in {self.request.id}")
+
+
+@stashed_task(bind=True)
+async def refund_async(self, card: Card, name):
+    refund_bound.func(self, card, name)
+
+
+@stashed_task(bind=True)
+async def told_by_task(self, ctx, error):
+    done.append(f"told {error['type']} in {self.request.id}")
+
+
+def test_a_django_qstash_task_compensates_and_is_told_like_any_function(world):
+    """Its function is called; the task itself needs settings, and would not be awaited."""
+
+    async def body(ctx):
+        for task, name in ((refund_task, "a"), (refund_bound, "b"), (refund_async, "c")):
+            await ctx.step.options(compensate=(task, name)).run(name, pay)
+        raise ValueError("no")
+
+    with override_settings(QSTASH_TOKEN=""):
+        row = world.run(body, run_id="r", on_failure=told_by_task)
+    assert (row.status, row.blocked) == ("failed", "")
+    assert in_order() == [
+        "told ValueError in r",
+        "refund c Card.CREDIT in r",
+        "refund b Card.CREDIT in r",
+        "refund a Card.CREDIT",
+    ]
+
+
+def take_back(card):
+    done.append(f"took back {card}")
+
+
+async def pay_as_workflow(ctx) -> Card:
+    return Card.CREDIT
+
+
+@pytest.mark.usual_mode
+@pytest.mark.parametrize("kind", ["run", "atomic", "invoke", "map"])
+def test_a_compensation_that_could_not_be_given_the_steps_enum_is_refused(world, kind):
+    async def body(ctx):
+        steps = ctx.step.options(compensate=take_back)
+        if kind == "map":
+            await steps.map("pay", pay_for, [1])
+        elif kind == "invoke":
+            await steps.invoke("pay", world.workflow(pay_as_workflow))
+        else:
+            await getattr(steps, kind)("pay", pay)
+
+    row = world.run(body)
+    assert (row.status, row.error.type.rpartition(".")[2]) == ("failed", "WorkflowDefinitionError")
+    assert "may return Card" in row.error.message
+    assert row.error.message.endswith("as in: def take_back(result: Card | None)")
+    assert done == []
+
+
+def pay_for(item) -> Card | None:
+    done.append("paid")
+    return Card.CREDIT
+
+
+@pytest.mark.usual_mode
+def test_what_cannot_be_read_for_a_compensation_blocks_until_it_can(world, monkeypatch):
+    """A deploy took the annotation away, so the result is not read; the reason says of what."""
+
+    async def body(ctx):
+        await ctx.step.options(compensate=refund).run("pay", pay)
+        monkeypatch.delitem(refund.__annotations__, "card")
+        raise ValueError("no")
+
+    async def scenario():
+        run = world.trigger(body)
+        await world.deliver_next()
+        blocked = world.row(run).blocked
+        monkeypatch.undo()
+        await world.rest(skip=60)
+        return run, blocked
+
+    run, blocked = asyncio.run(scenario())
+    assert blocked.startswith(
+        "the compensation of step 'pay#1' is tests.engine.test_compensation.refund, which cannot "
+        "be given what the step returned: "
+    )
+    assert "Card" in blocked
+    assert (world.row(run).status, done) == ("failed", ["refund Card.CREDIT"])
 
 
 @pytest.mark.usual_mode

@@ -34,6 +34,22 @@ def waits_an_hour_plainly(ctx):
         return str(error)
 
 
+async def times_out(ctx):
+    await ctx.step.wait_for_event("pay", "paid", timeout=60)
+
+
+def times_out_plainly(ctx):
+    ctx.step.wait_for_event("pay", "paid", timeout=60)
+
+
+@both(times_out, times_out_plainly)
+def test_a_timeout_that_nobody_catches_fails_the_run_and_names_the_wait(world, body):
+    row = world.run(body)
+    assert (row.status, row.error.type, row.error.step) == (
+        "failed", "django_hookflow.exceptions.EventTimeout", "pay",
+    )  # fmt: skip
+
+
 @both(waits, waits_plainly)
 def test_an_event_wakes_the_run_that_waits_for_it(world, body):
     async def scenario():

@@ -1,6 +1,7 @@
 """What a workflow's body may do, async and sync, counted outside the engine."""
 
 import asyncio
+import contextvars
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -278,6 +279,22 @@ def test_a_value_that_cannot_be_stored_is_an_error_of_that_step(world, ran):
     assert ran == [1]
 
 
+@pytest.mark.parametrize("colour", ["async", "def"])
+def test_a_value_that_cannot_be_stored_fails_the_run_and_names_the_step(world, colour):
+    async def as_async(ctx):
+        await ctx.step.run("bad", object)
+
+    def as_def(ctx):
+        ctx.step.run("bad", object)
+
+    def returns_it(ctx):
+        return object()
+
+    error = world.run(as_async if colour == "async" else as_def).error
+    assert (error.type.rpartition(".")[2], error.step) == ("SerializationError", "bad")
+    assert World().run(returns_it).error.step is None
+
+
 def test_values_come_back_as_they_were_given(world):
     value = {"d": Decimal("1.10"), "t": (1, 2), "s": {3}, "b": b"\x00", "f": float("inf")}
     seen = []
@@ -344,6 +361,45 @@ def test_current_step_says_where_it_runs(world):
     assert len(keys) == 2
     assert len(set(keys)) == 1
     assert len(keys[0]) == 64
+
+
+language = contextvars.ContextVar("language", default="none")
+
+
+def spoken():
+    return language.get()
+
+
+async def spoken_async():
+    return language.get()
+
+
+def speak_french():
+    language.set("fr")
+
+
+@pytest.mark.parametrize("colour", ["async", "def"])
+def test_a_step_has_the_context_variables_of_who_asked_for_it(world, colour):
+    """As ``translation.override()`` and ``timezone.override()`` set them around it."""
+
+    def as_def(ctx):
+        language.set("de")
+        both = ctx.step.gather(("a", spoken), ("b", spoken_async))
+        ctx.step.run("fr", speak_french)
+        return [*both, ctx.step.run("c", spoken)]
+
+    async def branch(ctx, name, fn):
+        language.set(name)
+        return await ctx.step.run(name, fn)
+
+    async def as_async(ctx):
+        language.set("de")
+        both = await asyncio.gather(branch(ctx, "it", spoken), branch(ctx, "es", spoken_async))
+        await ctx.step.run("fr", speak_french)
+        return [*both, await ctx.step.run("c", spoken)]
+
+    said = ["de", "de", "de"] if colour == "def" else ["it", "es", "de"]
+    assert world.run(as_def if colour == "def" else as_async).result == said
 
 
 def test_step_ids_may_repeat_in_a_loop(world, ran):

@@ -10,6 +10,7 @@ import pytest
 from django_hookflow.core.entries import Kind, RunStatus, StepStatus
 from django_hookflow.core.transitions import CALLBACK, Over, Signalled
 from tests.journals.bench import Bench, entry
+from tests.journals.test_commit import LATE
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -76,6 +77,19 @@ def test_what_an_earlier_pass_decided_is_open_in_the_next(bench: Bench) -> None:
     bench.alter(id, generation=1)
     assert answer(bench, id, "1") == REFUSED
     assert answer(bench, id, "1", generation=1).stored
+
+
+def test_a_run_that_is_being_cancelled_takes_none_and_a_failing_one_may_be_retried(
+    bench: Bench,
+) -> None:
+    id = bench.suspended("callback:approve#1")
+    bench.alter(id, status=RunStatus.CANCELLING)
+    before = bench.everything(id)
+    assert answer(bench, id, "1") == REFUSED
+    assert bench.everything(id) == before
+    assert bench.send(id, "1").stored  # an event is no answer
+    bench.alter(id, status=RunStatus.SUSPENDED, error=LATE)
+    assert answer(bench, id, "1").stored
 
 
 def test_a_run_that_is_over_or_unknown_takes_none(bench: Bench) -> None:

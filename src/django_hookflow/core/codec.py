@@ -22,7 +22,7 @@ from django_hookflow.core.scalars import TAG, is_plain_int, is_plain_text
 from django_hookflow.core.tagging import MAX_DEPTH, TOO_DEEP, Imprinter, Tagger, untag
 from django_hookflow.exceptions import SerializationError
 
-__all__ = ["MAX_DEPTH", "JSONCodec", "digest", "hint_of"]
+__all__ = ["MAX_DEPTH", "JSONCodec", "digest", "hint_of", "same_value"]
 
 _write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 _write_sorted = json.JSONEncoder(
@@ -46,6 +46,16 @@ _UNREADABLE = (
 )
 
 _read = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def _ordered(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same tree; the pairs that a dict with the key of tags is stored as, in one order."""
+    if tree.get(TAG) == "dict" and isinstance(tree.get("v"), list):
+        tree["v"].sort(key=_write_sorted)
+    return tree
+
+
+_read_ordered = json.JSONDecoder(parse_constant=_no_constant, object_hook=_ordered).decode
 
 
 class JSONCodec:
@@ -94,6 +104,16 @@ def digest(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """
     tree = [[_imprint(value) for value in args], {k: _imprint(v) for k, v in kwargs.items()}]
     return hashlib.sha256(_write_sorted(tree).encode("ascii")).hexdigest()[:32]
+
+
+def same_value(text: str, other: str) -> bool:
+    """Whether two stored texts are of equal values: the keys of a dict come in any order."""
+    if text == other:
+        return True
+    try:
+        return _write_sorted(_read_ordered(text)) == _write_sorted(_read_ordered(other))
+    except (ValueError, RecursionError):  # another codec's: its texts say what is equal
+        return False
 
 
 def _is_plain(value: Any, depth: int) -> bool:

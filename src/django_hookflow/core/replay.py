@@ -95,7 +95,7 @@ class Replay:
             )
         return Execute(
             key=key,
-            occurrence=occurrence,
+            occurrence=request.occurrence or occurrence,
             args_sha=_of_all_attempts(entry, request),
             attempt=entry.attempt if entry else 0,
             series=series,

@@ -17,7 +17,8 @@ class Request:
     ``call`` is the qualified name of what would be called (empty for a wait), ``args_sha``
     a digest of its arguments: both are compared with the journal on replay. ``exact`` compares
     the arguments even where the step id does not repeat: the items of a map are told apart by
-    their place. ``key`` is that of a step that no workflow asks for, which is not numbered.
+    their place. ``key`` is that of a step that no workflow asks for, which is not numbered:
+    ``occurrence`` is then that of the step which it undoes.
     """
 
     step_id: str
@@ -26,6 +27,7 @@ class Request:
     args_sha: str = ""
     exact: bool = False
     key: str = ""
+    occurrence: int = 0
 
 
 def check_step_id(step_id: object) -> str:

@@ -50,6 +50,17 @@ def callable_of(fn: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(_call_bound, task) if task.bind else task.func
 
 
+def first_parameter(fn: Callable[..., Any]) -> str:
+    """The name of what it is given first, empty if it takes nothing by name.
+
+    A bound django-qstash task is given itself before that.
+    """
+    task = _task(fn)
+    given = 1 if task is not None and task.bind else 0
+    names = list(inspect.signature(unwrap(fn)).parameters)
+    return names[given] if len(names) > given else ""
+
+
 def _call_bound(task: Any, *args: Any, **kwargs: Any) -> Any:
     base = sys.modules["django_qstash.app.base"]
     info = current_step()

@@ -30,7 +30,9 @@ class Invocable(Protocol):
 
 def is_invocable(workflow: Any) -> bool:
     """Whether it is a workflow and no plain function."""
-    return isinstance(workflow, Invocable)
+    # A str first: it is quick, and a mock has every attribute.
+    named = isinstance(getattr(workflow, "workflow_id", None), str)
+    return named and isinstance(workflow, Invocable)
 
 
 def child_of(

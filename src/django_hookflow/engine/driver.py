@@ -57,7 +57,7 @@ from django_hookflow.engine.leases import Lease, LeaseKeeper
 from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import FOREIGN_AWAIT as ADVICE
 from django_hookflow.engine.outcomes import run_error
-from django_hookflow.engine.publishing import apublish_owed
+from django_hookflow.engine.publishing import apublish_owed, batches
 from django_hookflow.engine.scheduler import Scheduler, StopSign
 from django_hookflow.engine.steps import Steps
 from django_hookflow.engine.suspending import block_delay
@@ -84,6 +84,26 @@ class Runnable(Protocol):
     retry: RetryPolicy | None
     result_hint: Any
     on_failure: Union[Callable[..., Any], None]
+
+
+class _Removed:
+    """In place of a workflow that a cancelled run has outlived.
+
+    What undoes its steps is in the journal, and nobody is told of a cancel; a failing run may
+    have an ``on_failure`` and has to wait for its workflow.
+    """
+
+    is_async = False
+    result_hint: Any = Any
+    retry: RetryPolicy | None = None
+    on_failure: Union[Callable[..., Any], None] = None
+
+    def __init__(self) -> None:
+        self.fn: Callable[[Any], Any] = _never
+
+
+def _never(_: Any) -> None:
+    """The body of a cancelled run is not run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +214,7 @@ class _Delivery:
     async def answer(self, run: UUID, wake: int) -> Answer:
         while True:
             view = await self.hops.own(self.driver.journal.look, run)
-            workflow = self.driver.find(view.workflow_id, view.version) if view else None
+            workflow = self._workflow(view) if view else None
             admitted = admission.admit(view, wake=wake, registered=workflow is not None)
             if view is None or workflow is None or not isinstance(admitted, admission.Proceed):
                 return await self._without_claim(run, view, admitted, wake)
@@ -205,6 +225,13 @@ class _Delivery:
             if isinstance(claimed, Claimed):
                 stopwatch.sync(claimed.run.now, asked_at)
                 return await self._run(claimed, workflow, stopwatch)
+
+    def _workflow(self, view: RunView) -> Runnable | None:
+        found = self.driver.find(view.workflow_id, view.version)
+        # Nothing un-cancels a run: what is claimed next is cancelling too.
+        if found is None and view.status is RunStatus.CANCELLING:
+            return _Removed()
+        return found
 
     # --- rows 5 to 11: nothing is executed
 
@@ -525,16 +552,19 @@ class _Delivery:
         """Publish what the rows owe; row 13 if the message service does not take it."""
         if self.driver.transport is None:
             return answer
+        sent = 0
         try:
-            await apublish_owed(
-                self.hops,
-                self.driver.transport,
-                runs,
-                max_delay=self.limits.max_delay,
-                lasting_loop=self.lasting_loop,
-            )
+            for batch in batches(runs):
+                await apublish_owed(
+                    self.hops,
+                    self.driver.transport,
+                    batch,
+                    max_delay=self.limits.max_delay,
+                    lasting_loop=self.lasting_loop,
+                )
+                sent += len(batch)
         except TransportError as error:
-            for run in runs:
+            for run in runs[sent:]:
                 self.driver.observe(
                     events.PublishOwed(id=run, run_id="", workflow_id="", message=str(error))
                 )

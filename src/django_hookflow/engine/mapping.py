@@ -65,7 +65,10 @@ def check_concurrency(concurrency: Any) -> int:
 def check_tolerance(tolerate: Union[int, float], count: int) -> int:
     """How many items may fail: a number, or a fraction of ``count``."""
     if isinstance(tolerate, bool) or not isinstance(tolerate, (int, float)):
-        raise TypeError(f"tolerate is a number or a fraction, not {show(tolerate)}")
+        raise TypeError(
+            "tolerate is a whole number of items, or a float from 0.0 to 1.0 as a share of them "
+            f"(0.5 for half), not {show(tolerate)}"
+        )
     if isinstance(tolerate, float):
         if not 0 <= tolerate <= 1:
             raise ValueError(f"a fraction to tolerate is 0.0 to 1.0, not {show(tolerate)}")

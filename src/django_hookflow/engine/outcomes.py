@@ -104,10 +104,11 @@ def raise_as(entry: Entry) -> Exception:
     """The exception that the workflow sees for a failed entry."""
     record = entry.error
     assert record is not None, "a failed entry has an error"
-    if record.raises == "SerializationError":
-        return SerializationError(record.message)
-    if record.raises == "EventTimeout":
-        return EventTimeout(record.message)
+    if record.raises in ("SerializationError", "EventTimeout"):
+        plain = SerializationError if record.raises == "SerializationError" else EventTimeout
+        error = plain(record.message)
+        error.step_id = entry.step_id
+        return error
     details = {
         "step_id": entry.step_id,
         "attempts": entry.attempt,
@@ -143,4 +144,5 @@ def run_error(error: BaseException) -> ErrorRecord:
             raises=type(error).__name__,
             classes=tuple(str(name) for name in error.classes),
         )
-    return record_error(error, step=None)
+    step = error.step_id if isinstance(error, (SerializationError, EventTimeout)) else None
+    return record_error(error, step=None if step is None else _tidy(str(step)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Union
@@ -121,7 +122,8 @@ class Job:
     ``attempt`` counts the attempts that have ended; ``recorded`` tells that it has a row, which
     says how to undo it; ``not_before`` is the journal's time at which the next may begin,
     ``began`` that at which the present one did, ``started`` the same by ``time.monotonic()``;
-    ``raised`` is what the last attempt raised.
+    ``raised`` is what the last attempt raised; ``context`` has the context variables of the branch
+    that asked for it.
     """
 
     plan: Plan
@@ -137,6 +139,7 @@ class Job:
     began: datetime | None = None
     started: float = 0.0
     raised: Union[BaseException, None] = None
+    context: Context = field(default_factory=copy_context)
 
 
 @dataclass(slots=True, kw_only=True)

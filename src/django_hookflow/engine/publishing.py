@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from django_hookflow.core.messages import Wake
 from django_hookflow.core.transitions import Cancel, Cancelled, Owed
 from django_hookflow.engine.hops import Hops
 from django_hookflow.journals.base import Journal
-from django_hookflow.transports.base import Message, Transport
+from django_hookflow.transports.base import BATCH, Message, Transport
 
 
 def wake_message(owed: Owed, max_delay: timedelta) -> Message:
@@ -22,6 +22,11 @@ def wake_message(owed: Owed, max_delay: timedelta) -> Message:
         delay=math.ceil(delay.total_seconds()),
         deduplication_id=owed.deduplication_id,
     )
+
+
+def batches(runs: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
+    """As many at a time as a transport takes in one request."""
+    return (runs[start : start + BATCH] for start in range(0, len(runs), BATCH))
 
 
 def publish_owed(

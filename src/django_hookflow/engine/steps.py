@@ -52,7 +52,7 @@ from django_hookflow.engine.requesting import (
 )
 from django_hookflow.engine.scheduler import Scheduler
 from django_hookflow.engine.suiting import check_suits
-from django_hookflow.engine.undoing import Compensation, undo_of
+from django_hookflow.engine.undoing import Compensation, check_undoable, undo_of
 from django_hookflow.exceptions import WorkflowDefinitionError
 
 P = ParamSpec("P")
@@ -140,7 +140,7 @@ class Steps:
             args=args,
             kwargs=kwargs,
             is_async=is_async(fn),
-            hint=hint_of(unwrap(fn)),
+            hint=self._undoable(step_id, hint_of(unwrap(fn))),
         )
         return await self._ask(
             step_id, Kind.RUN, qualified_name(fn), (args, kwargs), work, exact=exact
@@ -161,7 +161,10 @@ class Steps:
                 "transactions are sync: make it def, or use ctx.step.run"
             )
         work = AtomicFunction(
-            fn=callable_of(fn), args=args, kwargs=kwargs, hint=hint_of(unwrap(fn))
+            fn=callable_of(fn),
+            args=args,
+            kwargs=kwargs,
+            hint=self._undoable(step_id, hint_of(unwrap(fn))),
         )
         return await self._ask(  # type: ignore[no-any-return]  # decoded by fn's annotation
             step_id, Kind.ATOMIC, qualified_name(fn), (args, kwargs), work
@@ -303,6 +306,7 @@ class Steps:
             workflow, data, run_id, parent=executor.run, codec=executor.codec,
             limit=executor.max_value_bytes,
         )  # fmt: skip
+        self._undoable(step_id, work.hint)
         seen = (work.start.data, run_id)
         return await self._ask(step_id, Kind.CHILD, work.start.workflow_id, seen, work, exact=exact)
 
@@ -324,6 +328,9 @@ class Steps:
         and nothing more is started; within it, the result of a failed item is its exception.
         """
         given = check_items(items)
+        check_step_id(step_id)
+        if given:
+            check_step_id(f"{step_id}[{len(given) - 1}]")  # before the first has begun
         most = check_tolerance(tolerate, len(given))
         is_workflow = is_invocable(fn_or_workflow)
         if not is_workflow:
@@ -347,6 +354,11 @@ class Steps:
             return await self._run(name, fn, tuple(args), {})
 
         return await side_by_side(one, len(calls), concurrency=len(calls) or 1, tolerate=0)
+
+    def _undoable(self, step_id: str, hint: Any) -> Any:
+        """The annotation of what a step returns, if its compensation can be given that."""
+        check_undoable(self._options.undo, hint, step_id)
+        return hint
 
     async def _admit(self, step_id: str) -> None:
         """Refuse what is asked for at the wrong place or at the wrong time."""
@@ -393,6 +405,12 @@ class Steps:
 
 
 def _check_callable(fn: Any) -> Callable[..., Any]:
+    if is_invocable(unwrap(fn)):
+        raise TypeError(
+            f"a step takes a function, and {show(fn)} is a workflow, which would run without a "
+            'journal of its own: use ctx.step.invoke("id", workflow, data), or ctx.step.map for '
+            "several side by side"
+        )
     if not callable(fn):
         raise TypeError(
             f"a step takes a function and its arguments, not {show(fn)}: "

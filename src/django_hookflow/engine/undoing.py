@@ -7,18 +7,25 @@ of the workflow and goes on after its code has changed.
 from __future__ import annotations
 
 import importlib
-import inspect
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Union
 
 from django_hookflow.core.entries import WINDING_UP, Entry, Kind
+from django_hookflow.core.hints import enums_in
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.showing import show
-from django_hookflow.engine.callables import is_async, qualified_name
+from django_hookflow.engine.callables import (
+    callable_of,
+    first_parameter,
+    is_async,
+    qualified_name,
+    unwrap,
+)
 from django_hookflow.engine.calls import CallResponse
+from django_hookflow.engine.children import is_invocable
 from django_hookflow.engine.plans import Function, Undo
-from django_hookflow.exceptions import WorkflowDefinitionError
+from django_hookflow.exceptions import SerializationError, WorkflowDefinitionError
 
 Compensation = Union[Callable[..., Any], tuple[Any, ...]]
 
@@ -26,6 +33,11 @@ Compensation = Union[Callable[..., Any], tuple[Any, ...]]
 def undo_of(compensate: Compensation, codec: ValueCodec, limit: int) -> Undo:
     """What the journal keeps of ``fn`` or ``(fn, *args)``; refuses what it could not find again."""
     fn, *args = compensate if isinstance(compensate, tuple) and compensate else (compensate,)
+    if is_invocable(unwrap(fn)):
+        raise TypeError(
+            f"compensate={show(fn)} is a workflow, which would not be started as a run: give a "
+            "function that does what the workflow would, or that calls its trigger()"
+        )
     if not callable(fn):
         raise TypeError(f"compensate is a function or (function, *args), not {show(compensate)}")
     name = qualified_name(fn)
@@ -35,6 +47,24 @@ def undo_of(compensate: Compensation, codec: ValueCodec, limit: int) -> Undo:
             "to be importable: a def or async def at the top of a module"
         )
     return Undo(name=name, args=codec.encode(args, limit=limit))
+
+
+def check_undoable(undo: Undo | None, hint: Any, step_id: str) -> None:
+    """Refuse a compensation that could not be given what the step returns, by its annotation.
+
+    Enum members are read by an annotation alone, and of the step itself nothing but the outcome
+    is left when it is undone.
+    """
+    enums = enums_in(hint) if undo is not None else frozenset()
+    if undo is None or not enums:
+        return
+    unread = sorted(enum.__qualname__ for enum in enums - enums_in(_first_hint(_found(undo.name))))
+    if unread:
+        raise WorkflowDefinitionError(
+            f"step {show(step_id)} may return {', '.join(unread)}, which compensate={undo.name} "
+            "could not be given: annotate its first parameter with what the step returns, or None, "
+            f"as in: def {undo.name.rpartition('.')[2]}(result: {unread[0]} | None)"
+        )
 
 
 def _found(name: str) -> Any:
@@ -84,7 +114,8 @@ def _took_effect(entry: Entry) -> bool:
 def compensation(entry: Entry, codec: ValueCodec) -> tuple[Undo, Function]:
     """What to call for a step: ``fn(result, *args)``, the result ``None`` if it is unknown.
 
-    Raises :class:`WorkflowDefinitionError` if the function is not to be found any more.
+    Raises :class:`WorkflowDefinitionError` if the function is not to be found any more, or does
+    not say how the result is to be read.
     """
     undo = Undo.from_text(entry.undo)
     fn = _found(undo.name)
@@ -93,10 +124,16 @@ def compensation(entry: Entry, codec: ValueCodec) -> tuple[Undo, Function]:
             f"the compensation of step {entry.key!r} is {undo.name}, which is not to be found: "
             "deploy a version that has it"
         )
-    args = codec.decode(undo.args)
+    try:
+        given = (_result_of(entry, fn, codec), *codec.decode(undo.args))
+    except SerializationError as error:
+        raise WorkflowDefinitionError(
+            f"the compensation of step {entry.key!r} is {undo.name}, which cannot be given what "
+            f"the step returned: {error}; deploy a version that annotates its first parameter"
+        ) from error
     return undo, Function(
         fn=Silent(fn),
-        args=(_result_of(entry, fn, codec), *args),
+        args=given,
         kwargs={},
         is_async=is_async(fn),
         hint=Any,
@@ -113,24 +150,27 @@ def _result_of(entry: Entry, fn: Callable[..., Any], codec: ValueCodec) -> Any:
 def _first_hint(fn: Callable[..., Any]) -> Any:
     """The annotation of what it is given first, by which a dataclass comes back as one."""
     try:
-        hints = typing.get_type_hints(fn)
-        names = list(inspect.signature(fn).parameters)
+        hint = typing.get_type_hints(unwrap(fn)).get(first_parameter(fn), Any)
     except (NameError, TypeError, ValueError, AttributeError):
         return Any
-    hint = hints.get(names[0], Any) if names else Any
     plain = [each for each in typing.get_args(hint) if each is not type(None)]
     is_optional = type(None) in typing.get_args(hint) and len(plain) == 1
     return plain[0] if is_optional else hint
 
 
 class Silent:
-    """A function whose return value is nobody's business: it need not be storable."""
+    """A function whose return value is nobody's business: it need not be storable.
+
+    Of a django-qstash task its function. The colour is asked of what was given: of a bound task's
+    partial it does not show.
+    """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
+        self._fn = callable_of(fn)
+        self._is_async = is_async(fn)
 
     def __call__(self, *args: Any) -> Any:
-        if is_async(self._fn):
+        if self._is_async:
             return self._awaited(*args)
         self._fn(*args)
         return None

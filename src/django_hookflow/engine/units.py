@@ -49,7 +49,7 @@ class Units:
     def start(self, job: Job, *, alone: bool) -> None:
         """Execute one attempt; ``alone`` keeps ``def`` code on the workflow's own thread."""
         job.started = time.monotonic()
-        unit = asyncio.ensure_future(self._executor.unit(job, alone=alone))
+        unit = job.context.run(asyncio.ensure_future, self._executor.unit(job, alone=alone))
         self._running[unit] = job
         if alone and needs_thread(job) and job.plan.timeout is None:
             self._own.add(unit)

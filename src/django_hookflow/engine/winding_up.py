@@ -15,7 +15,7 @@ from django_hookflow.core.codec import digest
 from django_hookflow.core.entries import Entry, ErrorRecord, Kind
 from django_hookflow.core.requests import Request
 from django_hookflow.core.retry import RetryPolicy
-from django_hookflow.engine.callables import callable_of, is_async
+from django_hookflow.engine.callables import is_async
 from django_hookflow.engine.plans import Function, Plan
 from django_hookflow.engine.scheduler import Scheduler
 from django_hookflow.engine.undoing import Silent, compensation, to_be_undone
@@ -60,6 +60,7 @@ def winding_up(
                 call=undo.name,
                 args_sha=digest((undo.args,), {}),
                 key=f"{entry.key}/undo",
+                occurrence=entry.occurrence,
             )
             plan = Plan(request=request, work=function, retry=retry)
             await _done(scheduler, plan, f"the compensation of step {entry.key!r}")
@@ -90,7 +91,7 @@ def _on_failure(
     )
     shown = {"type": error.type, "message": error.message, "step": error.step}
     function = Function(
-        fn=Silent(callable_of(fn)),
+        fn=Silent(fn),
         args=(ctx, shown),
         kwargs={},
         is_async=is_async(fn),

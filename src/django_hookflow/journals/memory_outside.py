@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Union
 from uuid import UUID
 
+from django_hookflow.core.codec import same_value
 from django_hookflow.core.entries import (
     ACTIVE,
     CAME_TO_NOTHING,
@@ -62,7 +63,8 @@ LAST_NUDGE = timedelta(hours=1)
 def trigger(draft: Draft, transition: Trigger) -> Union[Triggered, Conflict]:
     found = draft.run_named(transition.run_id)
     if found is not None:
-        if (found.workflow_id, found.data) != (transition.workflow_id, transition.data):
+        same = found.workflow_id == transition.workflow_id
+        if not same or not same_value(found.data, transition.data):
             return Conflict(workflow_id=found.workflow_id)
         return Triggered(id=found.id, created=False)
     now = draft.now
@@ -146,9 +148,11 @@ def send_event(draft: Draft, transition: SendEvent) -> Union[Signalled, Over]:
 
 
 def _too_late(draft: Draft, run: MemoryRun, transition: SendEvent) -> bool:
-    """Whether this is an answer, and its question is decided or of another pass."""
+    """Whether this is an answer to what is decided, of another pass, or never asked again."""
     if transition.generation is None:
         return False
+    if run.status is RunStatus.CANCELLING:
+        return True
     decided = any(
         step.entry.kind is Kind.CALLBACK
         and step.entry.event == transition.name

@@ -149,13 +149,15 @@ def _answer_landed(tx: Transactions, transition: SendEvent) -> Union[Signalled, 
 
 
 def _too_late(tx: Transactions, transition: SendEvent) -> bool:
-    """Whether this is an answer, and its question is decided or of another pass.
+    """Whether this is an answer to what is decided, of another pass, or never asked again.
 
-    The run's row is locked: no wait can end meanwhile.
+    A cancelled run's body is not run again; a failing one may be retried. The run's row is
+    locked: no wait can end meanwhile.
     """
     if transition.generation is None:
         return False
     current = runs(tx.alias).filter(pk=transition.id, generation=transition.generation)
+    asking = current.exclude(status=RunStatus.CANCELLING.value)
     decided = steps(tx.alias).filter(
         workflow_run=transition.id,
         generation=transition.generation,
@@ -164,7 +166,7 @@ def _too_late(tx: Transactions, transition: SendEvent) -> bool:
         superseded=False,
     )
     ended = decided.exclude(status=StepStatus.PENDING.value)
-    return not current.exists() or bool(ended.exists())
+    return not asking.exists() or bool(ended.exists())
 
 
 def _sent_before(tx: Transactions, transition: SendEvent) -> bool:

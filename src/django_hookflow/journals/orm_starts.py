@@ -12,6 +12,7 @@ from typing import Any, Union
 
 from django.db import transaction
 
+from django_hookflow.core.codec import same_value
 from django_hookflow.core.entries import RunStatus
 from django_hookflow.core.transitions import Conflict, JournalUnavailable, Trigger, Triggered
 from django_hookflow.journals.orm_rows import insert_absent, raw, runs
@@ -133,6 +134,6 @@ def _answer(transition: Trigger, stored: dict[str, tuple[Any, ...]]) -> Answer:
         # REPEATABLE READ in the caller's transaction: it was written after the snapshot.
         raise JournalUnavailable(f"run {transition.run_id!r} is there, but not to be seen yet")
     id, workflow_id, data = stored[transition.run_id]
-    if (workflow_id, data) != (transition.workflow_id, transition.data):
+    if workflow_id != transition.workflow_id or not same_value(data, transition.data):
         return Conflict(workflow_id=workflow_id)
     return Triggered(id=id, created=id == transition.id)
