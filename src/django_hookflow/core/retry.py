@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
+from django_hookflow.core.grouping import first_of, members, parts
 from django_hookflow.core.showing import show
 from django_hookflow.exceptions import (
     LONGEST_DELAY,
@@ -90,11 +91,19 @@ Verdict = Union[TryAgain, GiveUp]
 
 
 def judge(policy: RetryPolicy, error: BaseException, *, attempt: int, chance: float) -> Verdict:
-    """What follows from failed attempt ``attempt`` (from 1)."""
-    if isinstance(error, HOPELESS) or attempt >= policy.max_attempts:
+    """What follows from failed attempt ``attempt`` (from 1).
+
+    A group is what its members are: one that is hopeless gives it up, and unless the policy names
+    groups it is tried again only for what each member would be, after the longest time asked for.
+    """
+    if first_of(error, HOPELESS) is not None or attempt >= policy.max_attempts:
         return GiveUp()
-    if isinstance(error, RetryAfter):
-        return TryAgain(delay=error.seconds)
-    if isinstance(error, policy.give_up_on) or not isinstance(error, policy.retry_on):
+    waits = [part.seconds for part in parts(error) if isinstance(part, RetryAfter)]
+    if waits:
+        return TryAgain(delay=max(waits))
+    passing = isinstance(error, policy.retry_on) or all(
+        isinstance(member, policy.retry_on) for member in members(error)
+    )
+    if first_of(error, policy.give_up_on) is not None or not passing:
         return GiveUp()
     return TryAgain(delay=policy.delay(attempt, chance))

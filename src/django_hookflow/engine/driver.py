@@ -18,6 +18,7 @@ from uuid import UUID
 
 from django_hookflow.core import admission
 from django_hookflow.core.entries import WINDING_UP, Entry, ErrorRecord, Kind, RunStatus
+from django_hookflow.core.grouping import first_of
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import (
@@ -373,7 +374,7 @@ class _Delivery:
         if isinstance(end, Parked):
             return await self._parked(scheduler)
         if isinstance(end, Threw):
-            if isinstance(end.error, self.driver.journal.infrastructure_errors):
+            if self._is_of_the_machine(end.error):
                 return await self._released(run, fence, end.error)
             return await self._block(scheduler, fence, str(end.error))
         status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
@@ -444,9 +445,7 @@ class _Delivery:
         run, fence = held.run, held.fence
         if isinstance(end, Parked):
             return await self._parked(scheduler)
-        if isinstance(end, Threw) and isinstance(
-            end.error, self.driver.journal.infrastructure_errors
-        ):
+        if isinstance(end, Threw) and self._is_of_the_machine(end.error):
             return await self._released(run, fence, end.error)
         mismatch = scheduler.leftover()
         if mismatch is not None:
@@ -463,6 +462,10 @@ class _Delivery:
     async def _parked(self, scheduler: Scheduler) -> Answer:
         assert scheduler.end is not None, "a parked body has ended its delivery"
         return await self._publish([scheduler.run.id], DONE) if scheduler.end.owed else DONE
+
+    def _is_of_the_machine(self, error: BaseException) -> bool:
+        """Whether it says nothing of the workflow, in a group of errors too."""
+        return first_of(error, self.driver.journal.infrastructure_errors) is not None
 
     async def _released(self, run: RunView, fence: Fence, error: BaseException) -> Answer:
         logger.warning("run %s: %r in the workflow's body", run.run_id, error)
@@ -490,8 +493,8 @@ class _Delivery:
         self, run: RunView, workflow: Runnable, end: Union[Returned, Threw]
     ) -> Union[str, ErrorRecord]:
         if isinstance(end, Threw):
-            if isinstance(end.error, self.driver.journal.sync_only_errors):
-                return run_error(WorkflowDefinitionError(f"{end.error} In a workflow: {ADVICE}"))
+            if blocking := first_of(end.error, self.driver.journal.sync_only_errors):
+                return run_error(WorkflowDefinitionError(f"{blocking} In a workflow: {ADVICE}"))
             logger.info("run %s failed", run.run_id, exc_info=end.error)
             return run_error(end.error)
         try:

@@ -11,10 +11,10 @@ what they asked for was built on it, only a rehearsal tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from django_hookflow.core.entries import Entry
+from django_hookflow.core.grouping import parts
 
 
 @dataclass(slots=True)
@@ -34,17 +34,9 @@ class Failures:
 
     def raised_late(self, ending: BaseException, requests: int) -> tuple[str, ...]:
         """Keys of those that ended the body although something was asked after them."""
-        raised = set(map(id, _parts(ending)))
+        raised = set(map(id, parts(ending)))
         return tuple(
             key
             for key, (error, then) in self._handed.items()
             if then != requests and id(error) in raised
         )
-
-
-def _parts(error: BaseException) -> Iterator[BaseException]:
-    """The error and, of a group (Python 3.11 on), its members."""
-    yield error
-    for part in getattr(error, "exceptions", ()):
-        if isinstance(part, BaseException):
-            yield from _parts(part)

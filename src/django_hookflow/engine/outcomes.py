@@ -9,6 +9,7 @@ from typing import Any
 
 from django_hookflow.core.codec import MAX_DEPTH
 from django_hookflow.core.entries import Entry, ErrorRecord
+from django_hookflow.core.grouping import first_of, members
 from django_hookflow.core.transitions import EVENT
 from django_hookflow.engine.calls import CallError, CallResponse
 from django_hookflow.engine.plans import Mailbox
@@ -44,8 +45,12 @@ def record_error(
 ) -> ErrorRecord:
     """What is stored of an error: names and a message, never a traceback or locals.
 
-    Of a failed call the answer too, its data cut if it takes more than ``limit`` bytes.
+    Of a failed call the answer too, its data cut if it takes more than ``limit`` bytes. A group
+    of one is told as its only member, and a group is of the classes of all its members.
     """
+    group, (error, *others) = error, members(error)
+    if others:
+        error = group
     raises = "StepFailed"
     response = None
     if isinstance(error, SerializationError):
@@ -60,9 +65,14 @@ def record_error(
         message=_message(error),
         step=step,
         raises=raises,
-        classes=tuple(_qualified(cls) for cls in type(error).__mro__ if cls is not object),
+        classes=_classes((error, *members(group), group)),
         response=response,
     )
+
+
+def _classes(errors: tuple[BaseException, ...]) -> tuple[str, ...]:
+    found = [cls for each in errors for cls in type(each).__mro__ if cls is not object]
+    return tuple(dict.fromkeys(map(_qualified, found)))
 
 
 def _kept(response: dict[str, Any], limit: int) -> dict[str, Any]:
@@ -89,6 +99,9 @@ def _is_deeper(value: Any, most: int) -> bool:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
+        if others := [each for each in members(error) if each is not error]:
+            named = (f"{type_name(type(each))}: {each}" for each in others)
+            text = f"{text}: {'; '.join(named)}"
     except Exception as broken:  # a user's __str__ may raise anything; the record must be made
         text = f"<{type_name(type(error))} whose text raised {type_name(type(broken))}>"
     return _tidy(text)
@@ -134,7 +147,8 @@ def timeout_error(step: str, work: Mailbox) -> ErrorRecord:
 
 
 def run_error(error: BaseException) -> ErrorRecord:
-    """What is stored of the exception that ended a run."""
+    """What is stored of the exception that ended a run; of a group, of its first failed step."""
+    error = first_of(error, (StepFailed, SerializationError, EventTimeout)) or error
     if isinstance(error, StepFailed):
         # As text, whatever user code that raises one itself has put there.
         return ErrorRecord(
