@@ -23,7 +23,7 @@ from django_hookflow.confirmation import FIELD, confirmed, question, result
 from django_hookflow.core.callbacks import Ticket
 from django_hookflow.core.transitions import CALLBACK, JournalUnavailable, Over, SendEvent
 from django_hookflow.engine.driver import UNAVAILABLE, Answer
-from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.engine.suspending import StopSign
 from django_hookflow.exceptions import SerializationError
 from django_hookflow.runtime import runtime
 from django_hookflow.views import body_of, outlive

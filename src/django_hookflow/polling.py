@@ -20,7 +20,7 @@ from asgiref.sync import ThreadSensitiveContext, sync_to_async
 
 from django_hookflow.core.transitions import JournalUnavailable
 from django_hookflow.engine.driver import DEPLOYING, Answer, Driver
-from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.engine.suspending import StopSign
 from django_hookflow.exceptions import ConfigurationError
 from django_hookflow.registry import registry
 from django_hookflow.runtime import Runtime

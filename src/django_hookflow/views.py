@@ -31,7 +31,7 @@ from django_hookflow.core.messages import (
     parse_message,
 )
 from django_hookflow.engine.driver import Answer
-from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.engine.suspending import StopSign
 from django_hookflow.exceptions import ConfigurationError, SignatureError
 from django_hookflow.runtime import runtime
 from django_hookflow.shutdown import shutdown

@@ -37,7 +37,7 @@ from django_hookflow.engine.calls import CallClients
 from django_hookflow.engine.driver import Answer, Driver, Limits
 from django_hookflow.engine.leases import LeaseKeeper
 from django_hookflow.engine.publishing import cancel_orphans, publish_owed
-from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.engine.suspending import StopSign
 from django_hookflow.journals.base import no_crash
 from django_hookflow.journals.memory import MemoryJournal
 from django_hookflow.transports.memory import MemoryTransport

@@ -12,7 +12,7 @@ from django_hookflow.engine import events
 from django_hookflow.engine.mapping import check_tolerance
 from django_hookflow.engine.outcomes import raise_as
 from django_hookflow.engine.publishing import cancel_orphans
-from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.engine.suspending import StopSign
 from django_hookflow.exceptions import ChildFailed, RunCancelled, StepFailed, TransportError
 from django_hookflow.transports.memory import MemoryTransport
 

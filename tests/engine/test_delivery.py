@@ -19,7 +19,7 @@ from django_hookflow.core.transitions import (
     JournalUnavailable,
     Release,
 )
-from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.engine.suspending import StopSign
 from django_hookflow.journals.memory import MemoryJournal
 
 from .harness import SkippingClock, World

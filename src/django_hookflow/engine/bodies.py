@@ -50,8 +50,8 @@ async def run_async_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: An
         except WorkflowDefinitionError as error:
             wrong = error
         await scheduler.finish_units()
-        if scheduler.broken is not None:
-            raise scheduler.broken
+        if scheduler.standing.broken is not None:
+            raise scheduler.standing.broken
         return _ended(main) if wrong is None else Threw(error=wrong)
     finally:
         # What the body's end leaves behind, and what a suspension interrupts, unwinds here.
@@ -92,8 +92,8 @@ async def run_sync_body(scheduler: Scheduler, fn: Callable[[Any], Any], ctx: Any
                 sys.settrace(None)  # if the body had to be unwound by it
 
     result = await scheduler.executor.hops.body(hookflow_body)
-    if scheduler.broken is not None:
-        raise scheduler.broken
+    if scheduler.standing.broken is not None:
+        raise scheduler.standing.broken
     if scheduler.end is not None:
         return Parked()  # whatever the body made of being unwound
     scheduler.close()

@@ -59,9 +59,9 @@ from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import FOREIGN_AWAIT as ADVICE
 from django_hookflow.engine.outcomes import run_error
 from django_hookflow.engine.publishing import apublish_owed, batches
-from django_hookflow.engine.scheduler import Scheduler, StopSign
+from django_hookflow.engine.scheduler import Scheduler
 from django_hookflow.engine.steps import Steps
-from django_hookflow.engine.suspending import block_delay
+from django_hookflow.engine.suspending import StopSign, block_delay
 from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock, Stopwatch
 from django_hookflow.engine.undoing import to_be_undone

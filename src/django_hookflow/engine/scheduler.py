@@ -17,22 +17,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Union
 from uuid import UUID
 
 from django_hookflow.core.decisions import Mismatch
-from django_hookflow.core.entries import TERMINAL, Entry, Kind, RunStatus, StepStatus
+from django_hookflow.core.entries import Entry, Kind, StepStatus
 from django_hookflow.core.replay import Replay
 from django_hookflow.core.transitions import (
     Claimed,
-    Commit,
-    Committed,
-    Fenced,
-    JournalUnavailable,
-    NotYet,
     SignalsMoved,
     StaysPaused,
     Stopped,
@@ -40,6 +34,7 @@ from django_hookflow.core.transitions import (
 )
 from django_hookflow.engine import events
 from django_hookflow.engine.calls import CallResponse, HttpCall
+from django_hookflow.engine.endings import Endings
 from django_hookflow.engine.execute import Executor, Failed, Settled
 from django_hookflow.engine.failures import Failures
 from django_hookflow.engine.leases import Lease
@@ -47,12 +42,13 @@ from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import new_loop
 from django_hookflow.engine.outcomes import raise_as
 from django_hookflow.engine.outstanding import Outstanding
-from django_hookflow.engine.plans import Child, Job, Plan, Wait
-from django_hookflow.engine.suspending import WorkflowSuspended, block_delay
+from django_hookflow.engine.plans import Child, Job, Plan
+from django_hookflow.engine.standing import Standing
+from django_hookflow.engine.suspending import StopSign, WorkflowSuspended, block_delay
 from django_hookflow.engine.telling import Teller
 from django_hookflow.engine.time import Clock
 from django_hookflow.engine.units import Units, needs_thread
-from django_hookflow.engine.waits import ending, invocation, wait_entry
+from django_hookflow.engine.waits import wait_entry
 from django_hookflow.exceptions import SerializationError, WorkflowDefinitionError
 
 #: A retry this close is awaited in the delivery, a later one suspends.
@@ -63,19 +59,6 @@ USUAL_STEP = 5.0
 EARLY = 2.0
 #: So many deaths without an outcome in between, and a run is blocked.
 MAX_DEATHS = 5
-
-
-@dataclass(slots=True)
-class StopSign:
-    """Tells a delivery to start nothing more: its client is gone, or the process ends."""
-
-    event: asyncio.Event = field(default_factory=asyncio.Event)
-    stopped: bool = False
-
-    def stop(self) -> None:
-        """Ask for it, from the delivery's loop."""
-        self.stopped = True
-        self.event.set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,28 +98,19 @@ class Scheduler:
         self._numbered = 0
         self.body_thread: Union[int, None] = None
         self.end: Union[Ended, None] = None
-        self.broken: Union[BaseException, None] = None
         self._dead = claimed.found_dead and claimed.run.deaths >= MAX_DEATHS
-        self._lease = lease
         self._stop = stop
         self._clock = clock
         self._delivery_seconds = delivery_seconds
         self._threads = threads
-        self._wake = wake
-        self._winding_up = winding_up
-        #: The run is being cancelled: what executes is recorded, and nothing more begins.
-        self.told = False
-        self._seen = claimed.run.signals
+        self.standing = Standing(self.run, executor, lease, stop, winding_up=winding_up)
         self._outstanding = Outstanding(self.loop, self.replay, executor.stopwatch)
+        self._endings = Endings(executor, self.replay, self._outstanding, self.standing, wake)
         self._units = Units(executor, stop.event)
         self._tell = Teller(claimed.run, observe)
         self._state = state
         self._failures = Failures()
         self._started = False
-        self._used_up = False
-        self._paused = False
-        #: A retry was awaited in here, and somebody may have stopped the run meanwhile.
-        self._awaited = False
         self._misread: Union[Mismatch, None] = None
 
     def request(self, plan: Plan) -> asyncio.Future[Any]:
@@ -168,7 +142,7 @@ class Scheduler:
                 # bridge that they came by leads nowhere once this coroutine has returned.
                 await self.finish_units()
         except BaseException as error:  # the end of this process too: it is not the body's error
-            self.broken = error  # raised on once the body's thread has unwound
+            self.standing.broken = error  # raised on once the body's thread has unwound
             over = True
         if over:
             self.closing = True
@@ -229,27 +203,17 @@ class Scheduler:
             end = self._units.ends.popleft()
             if isinstance(end, Settled):
                 self.replay.settle(end.committed.entry)
-                self._hear(end.committed)
+                self.standing.hear(end.committed)
                 self._tell.recorded(end)
             elif isinstance(end, Failed):
                 self.replay.note(end.committed.entry)
-                self._hear(end.committed)
+                self.standing.hear(end.committed)
                 self._outstanding.ready.append(end.job)
                 self._tell.will_retry(end)
             elif isinstance(end.error, Stopped):
-                self.told = True
+                self.standing.told = True
             else:
-                self.broken = self.broken or end.error
-
-    def _hear(self, committed: Committed) -> None:
-        """What a commit tells besides its outcome: that something came, a pause, a cancel."""
-        self._seen = max(self._seen, committed.signals)
-        self._heard(committed.status)
-
-    def _heard(self, status: RunStatus) -> None:
-        self._paused = status is RunStatus.PAUSED
-        if status is RunStatus.CANCELLING and not self._winding_up:
-            self.told = True
+                self.standing.breaks(end.error)
 
     def _hand_over(self) -> bool:
         entry = self.replay.hand_over()
@@ -278,40 +242,41 @@ class Scheduler:
 
     async def _advance(self) -> None:
         """The body is quiescent: start, wait, or suspend."""
-        if self.broken is None and self._lease.lost:
-            self.broken = Fenced("the lease was taken over")
+        standing = self.standing
+        standing.check_lease()
         mismatch = self._misread or self.replay.check()
-        if mismatch is None and self._may_begin():
+        if mismatch is None and standing.may_begin():
             if self._dead and (job := self._startable()):
                 await self._block(self._death_notice(job), timedelta(hours=1))
                 return
-            if await self._start_children():
+            if await self._endings.start_children():
                 return
-            if self._awaited and not await self._still_going():
+            if standing.awaited and not await standing.look():
                 return
             self._start_ready()
         if self._units.running or self._units.ends:
-            if mismatch is None and not self.told and await self._fire_due():
+            if mismatch is None and not standing.told and await self._endings.end_one():
                 return
             # A holder that lost the run fires nothing more: its timers are not to be waited for.
-            held_up = self.broken is not None or self.told
+            held_up = standing.broken is not None or standing.told
             await self._pause(None if held_up else self._next_timer())
-        elif self.broken is not None:
-            raise self.broken
-        elif mismatch is not None and not self.told:  # what does not fit is undone all the same
+        elif standing.broken is not None:
+            raise standing.broken
+        elif mismatch is not None and not standing.told:  # what does not fit is undone all the same
             await self._block(mismatch.reason, block_delay(self.run.blocked_n))
-        elif self._stop.stopped or self._used_up or self.told or self._paused:
+        elif standing.is_ending():
             await self._suspend(timedelta(0))
         else:
             await self._idle()
 
     async def _idle(self) -> None:
         """Nothing is executing: look into the mailbox, await a close timer, or suspend."""
-        if any(self._may_have_come(wait) for wait in self._outstanding.live_waits()):
-            await self._fire_due()
+        if self._endings.has_mail():
+            await self._endings.end_one()
             return
         if self._in_place_timer() is not None:
-            if not await self._fire_due() and self.broken is None and not self.told:
+            ended = await self._endings.end_one()
+            if not ended and self.standing.broken is None and not self.standing.told:
                 await self._pause(self._in_place_timer())
             return
         due = self._outstanding.next_due()
@@ -324,86 +289,12 @@ class Scheduler:
 
     # --- starting
 
-    async def _start_children(self) -> bool:
-        """Start the runs that were invoked, and wake them together.
-
-        Whether to look again first: a name was taken, or nothing more may begin.
-        """
-        started, taken = [], False
-        for wait in self._outstanding.live_waits():
-            work = wait.plan.work
-            if wait.recorded or not isinstance(work, Child) or self._is_late():
-                continue
-            answer = await self._commit(invocation(self.run, self.executor.fence, wait, work))
-            if answer is None:
-                break
-            assert isinstance(answer, Committed), "only waits answer NotYet"
-            self._hear(answer)
-            if answer.entry.is_outcome:
-                del self._outstanding.parked[wait.key]
-                self.replay.settle(answer.entry)
-                taken = True
-                continue
-            wait.recorded = True
-            self.replay.note(answer.entry)
-            if answer.entry.child is not None:
-                started.append(answer.entry.child)
-        if started:
-            with suppress(JournalUnavailable):  # they stay owed
-                await self._wake(started)
-        return taken or not self._may_begin()
-
-    def _may_begin(self) -> bool:
-        """Whether nobody has told that no step, and no child, is to start any more."""
-        stopped = self._stop.stopped or self.told or self._paused
-        return self.broken is None and not stopped
-
-    async def _still_going(self) -> bool:
-        """Whether a retry may start that was awaited: no commit of this delivery has asked."""
-        self._awaited = False
-        hops = self.executor.hops
-        try:
-            row = await hops.own(hops.journal.look, self.run.id)
-        except JournalUnavailable as error:
-            self.broken = error
-            return False
-        if row is None or row.epoch != self.run.epoch or row.status in TERMINAL:
-            self.broken = Fenced("the run ended while a retry was awaited")
-            return False
-        self._heard(row.status)
-        return self._may_begin()
-
-    def _is_late(self) -> bool:
-        """Whether the whole run's time is over; the next delivery fails it."""
-        deadline = self.run.deadline
-        late = deadline is not None and self.executor.stopwatch.until(deadline) <= 0
-        self._used_up = self._used_up or (late and not self._winding_up)
-        return late and not self._winding_up
-
-    async def _commit(self, transition: Commit) -> Union[Committed, NotYet, None]:
-        """One transaction of the delivery's own, from which its clock is set as well.
-
-        ``None`` if it was not to be: what executes still comes to its end before the delivery.
-        """
-        stopwatch, hops = self.executor.stopwatch, self.executor.hops
-        asked_at = stopwatch.before()
-        try:
-            answer: Union[Committed, NotYet] = await hops.own(hops.journal.commit, transition)
-        except Stopped:
-            self.told = True
-            return None
-        except (Fenced, JournalUnavailable) as error:
-            self.broken = self.broken or error
-            return None
-        stopwatch.sync(answer.now, asked_at)
-        return answer
-
     def _startable(self) -> Union[Job, None]:
         return next(iter(self._outstanding.live_jobs()), None)
 
     def _start_ready(self) -> None:
         jobs = self._outstanding.ready = self._outstanding.live_jobs()
-        if self._is_late():
+        if self.standing.is_late():
             return
         due = [job for job in jobs if self._remaining(job) <= 0]
         starting: list[Job] = []
@@ -418,7 +309,7 @@ class Scheduler:
                 starting.append(job)
                 self._started = True
             else:
-                self._used_up = True
+                self.standing.used_up = True
         alone = len(starting) == 1 and not self._units.running and not self._outstanding.parked
         for job in starting:
             self._outstanding.ready.remove(job)
@@ -471,47 +362,6 @@ class Scheduler:
                 times.append(seconds)
         return min(times, default=None)
 
-    async def _fire_due(self) -> bool:
-        """Record the end of the first wait that is over: in time, or because something came.
-
-        Of that one alone: it may be what the body gives up another for, whose event is then for
-        whoever asks next.
-        """
-        until = self.executor.stopwatch.until
-        waits = [
-            wait
-            for wait in self._outstanding.live_waits()
-            if wait.is_due(until) or self._may_have_come(wait)
-        ]
-        for wait in sorted(waits, key=lambda wait: (_due_first(wait), wait.requested)):
-            if self.broken is not None or self.told:
-                break
-            if await self._fire(wait):
-                return True
-        return False
-
-    def _may_have_come(self, wait: Wait) -> bool:
-        """Whether the mailbox has moved since it was looked into for this one.
-
-        Nothing comes of a child that is not started yet.
-        """
-        to_come = wait.recorded or not isinstance(wait.plan.work, Child)
-        return bool(wait.listens) and to_come and wait.looked < self._seen
-
-    async def _fire(self, wait: Wait) -> bool:
-        seen = self._seen
-        answer = await self._commit(ending(self.executor.fence, wait, after=self.replay.handed))
-        if answer is None:
-            return False
-        if not isinstance(answer, Committed):
-            if not answer.moved:  # else that outcome is on its way here
-                wait.looked = seen
-            return False
-        self._hear(answer)
-        del self._outstanding.parked[wait.key]
-        self.replay.settle(answer.entry)
-        return True
-
     async def _pause(self, seconds: Union[float, None]) -> None:
         """Wait for a unit's end, a stop, or so many seconds; idle connections are given back."""
         if self._units.ends:
@@ -519,7 +369,9 @@ class Scheduler:
         event, busy = self._stop.event, self._units.running
         if self._stop.stopped and not busy:
             return
-        self._awaited |= any(self._remaining(job) > 0 for job in self._outstanding.live_jobs())
+        self.standing.awaited |= any(
+            self._remaining(job) > 0 for job in self._outstanding.live_jobs()
+        )
         event.clear()
         after = None if self._units.on_own_thread else self.executor.hops.release_after
         if after is not None and (seconds is None or seconds > after):
@@ -556,7 +408,7 @@ class Scheduler:
         hops = self.executor.hops
         transition = Suspend(
             fence=self.executor.fence,
-            seen=self._seen,
+            seen=self.standing.seen,
             due=due,
             waits=tuple(wait.listens for wait in waits if wait.listens),
             pending=tuple(wait_entry(wait) for wait in fresh),
@@ -564,15 +416,8 @@ class Scheduler:
         )
         answer = await hops.own(hops.journal.suspend, transition)
         if isinstance(answer, SignalsMoved):
-            self._seen = answer.seen  # look again: the loop comes back here
-            self.told = self.told or (answer.cancelling and not self._winding_up)
-            self._paused = False  # it would have stayed so; resuming is a signal too
+            self.standing.moved(answer)  # look again: the loop comes back here
             return
         waiting = tuple(wait.key for wait in self._outstanding.live_waits())
         self._tell.suspended(waiting_for=waiting, blocked=blocked)
         self.end = Ended(owed=not isinstance(answer, StaysPaused) and answer.owed)
-
-
-def _due_first(wait: Wait) -> float:
-    """Timers in the order of their times; what waits for something else comes behind them."""
-    return float("inf") if wait.ready_at is None or wait.listens else wait.ready_at.timestamp()

@@ -1,11 +1,26 @@
-"""How a suspension looks to ``def`` code, and when a blocked run is looked at again."""
+"""Who asks for a suspension, how ``def`` code sees it, when a blocked run is tried again."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 MIN_BLOCK = timedelta(seconds=10)
 MAX_BLOCK = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class StopSign:
+    """Tells a delivery to start nothing more: its client is gone, or the process ends."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Ask for it, from the delivery's loop."""
+        self.stopped = True
+        self.event.set()
 
 
 class WorkflowSuspended(BaseException):

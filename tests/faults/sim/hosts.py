@@ -15,7 +15,7 @@ from django_hookflow.engine.driver import Answer, Driver, Limits
 from django_hookflow.engine.leases import Lease
 from django_hookflow.engine.place import current_step
 from django_hookflow.engine.publishing import apublish_owed, find_work
-from django_hookflow.engine.scheduler import StopSign
+from django_hookflow.engine.suspending import StopSign
 from django_hookflow.exceptions import TransportError
 from tests.faults.sim import ledger
 from tests.faults.sim.bridges import SimHops
