@@ -152,19 +152,23 @@ class HolderRules(OutsideRules):
 
     @rule(
         drawn=holders, who=who, number=st.integers(1, 3),
-        timeout=st.sampled_from([None, None, 0, 60]), crash=crashes,
+        timeout=st.sampled_from([None, None, 0, 60]), after=st.sampled_from([None, None, 0, 1, 2]),
+        crash=crashes,
     )  # fmt: skip
     def receive(
-        self, drawn: Holder, who: str, number: int, timeout: int | None, crash: str
-    ) -> None:
+        self, drawn: Holder, who: str, number: int, timeout: int | None, after: int | None,
+        crash: str,
+    ) -> None:  # fmt: skip
         holder = self.holder(drawn, who)
         id = holder.step_id(f"wait#{number}")
         facts = {"ready_at": later(self.now, timeout), "event": "paid", "series": id[1]}
         facts["requested_seq"] = REQUESTED["wait"]
         asked = entry("wait", Kind.EVENT, occurrence=number, **facts)
-        transition = Receive(fence=holder.fence, entry=asked, timeout_error=TIMEOUT)
+        transition = Receive(fence=holder.fence, entry=asked, timeout_error=TIMEOUT, after=after)
         step = told_step(asked)
-        self.commit(holder, "receive", crash, transition, reference.receive, id, step, "paid")
+        self.commit(
+            holder, "receive", crash, transition, reference.receive, id, step, "paid", after
+        )
 
     # --- the ends of a delivery
 

@@ -133,6 +133,15 @@ class ReceivesTheNewest(Planted):
             self._stored.events = {-number: e for number, e in self._stored.events.items()}
 
 
+class ReceivesBehindTheFunctionsBack(Planted):
+    """An outcome that the function was not told of yet may make it give up the wait."""
+
+    def commit(self, transition: t.Commit) -> Any:
+        if isinstance(transition, t.Receive):
+            transition = replace(transition, after=None)
+        return super().commit(transition)
+
+
 class SendsTwice(Planted):
     def send_event(self, transition: t.SendEvent) -> Any:
         known = [e for e in self.events(transition.id) if e.dedup_id == transition.dedup_id]

@@ -145,9 +145,13 @@ def fire(
 
 
 def receive(
-    row: Row, now: datetime, epoch: int, lease: timedelta, id: StepId, step: Step, name: str
-) -> tuple[str, Row]:
-    """The oldest event that nobody has; else the timeout, if it is due."""
+    row: Row, now: datetime, epoch: int, lease: timedelta, id: StepId, step: Step, name: str,
+    told: int | None,
+) -> tuple[str, Row]:  # fmt: skip
+    """The oldest event that nobody has; else the timeout, if it is due.
+
+    Neither if the function was ``told`` of less than the row has.
+    """
     step = replace(step, ready_at=ready_at(row, id, step))
     mail = list(row.mail)
     free = [n for n, m in enumerate(mail) if m.name == name and m.consumed_by is None]
@@ -159,7 +163,8 @@ def receive(
     answer, after = commit(row, now, epoch, lease, id, step)
     if answer == FENCED:
         return FENCED, row
-    if not free and (step.ready_at is None or step.ready_at > now):
+    untold = told is not None and told != row.seq
+    if untold or (not free and (step.ready_at is None or step.ready_at > now)):
         return "not yet", row
     return answer, replace(after, mail=tuple(mail))
 
