@@ -138,9 +138,9 @@ class Deployment:
 
     def bury(self, marker: Path) -> int:
         """Wait until the process that wrote its number into ``marker`` is dead; its number."""
-        wait_until(lambda: marker.exists() and marker.read_text(), 30, self.logs)
+        wait_until(lambda: marker.exists() and marker.read_text(), 90, self.logs)
         victim = int(marker.read_text())
-        wait_until(lambda: self._ended(victim), 20, self.logs)
+        wait_until(lambda: self._ended(victim), 60, self.logs)
         return victim
 
     def revive(self, victim: int, *, server: str = "uvicorn") -> None:
