@@ -3,7 +3,7 @@ import inspect
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.db import connections
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -99,6 +100,22 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
         local = database.get("HOST") in {"127.0.0.1", "::1", "localhost"} and os.name == "posix"
         if local and engine in drop:
             drop[engine](database)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """End what the last tests' threads have open: PostgreSQL drops no database that is in use."""
+    yield
+    others = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with django_db_blocker.unblock():
+        for connection in connections.all():
+            ours = str(connection.settings_dict["NAME"]).startswith("test_hookflow_")
+            if connection.vendor == "postgresql" and ours:  # else this run has made none there
+                with connection.cursor() as cursor:
+                    cursor.execute(others)
 
 
 def drop_orphans_on_postgres(database: dict[str, Any]) -> None:

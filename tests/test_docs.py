@@ -717,7 +717,7 @@ def test_no_path_of_a_machine_is_in_the_docs(page: Path) -> None:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=30) as response:
         return json.load(response)
 
 
@@ -758,11 +758,21 @@ def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
         try:
             base = f"http://127.0.0.1:{port}"
             wait_until(lambda: b"Ctrl-C ends all" in log.read_bytes(), log)
-            run_id = get(f"{base}/orders/A-1/place/")["run_id"]
-            wait_until(lambda: get(f"{base}/runs/{run_id}/")["status"] == "suspended", log)
-            wait_until(lambda: get(f"{base}/runs/{run_id}/")["status"] == "completed", log)
-            assert get(f"{base}/runs/{run_id}/")["result"] == "receipt for A-1 (ch_19.90)"
-            assert log.read_text().count("charging 19.90") == 1
+            for number in range(1, 4):
+                run_id = get(f"{base}/orders/A-{number}/place/")["run_id"]
+                seen: list[str] = []
+
+                def look(run_id: str = run_id, seen: list[str] = seen) -> str:
+                    seen.append(get(f"{base}/runs/{run_id}/")["status"])
+                    return seen[-1]
+
+                wait_until(lambda look=look: look() == "completed", log)
+                result = get(f"{base}/runs/{run_id}/")["result"]
+                assert result == f"receipt for A-{number} (ch_19.90)"
+                assert log.read_text().count("charging 19.90") == number
+                if "suspended" in seen:
+                    break  # else a busy machine kept us from looking while it slept
+            assert "suspended" in seen
             for command in ("runs", "show"):
                 arguments = [run_id] if command == "show" else []
                 shown = subprocess.run(
@@ -772,11 +782,11 @@ def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
                 assert "completed" in shown.stdout
         finally:
             dev.send_signal(signal.SIGINT)
-            dev.wait(20)
+            dev.wait(60)
     assert dev.returncode == 0, log.read_text()
 
 
-def wait_until(condition: Callable[[], bool], log: Path, seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], log: Path, seconds: float = 90) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, log.read_text()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 20
+START_SECONDS = 60
 END_SECONDS = 5
 LAST_LINES = 15
 #: Systems take a port for an outgoing connection from above these, also one that was found free

@@ -17,7 +17,7 @@ from demo.children import ChildError
 from demo.stage import Stage, stage
 
 #: A demo whose runs have not ended by then has failed, in seconds.
-PATIENCE = 60
+PATIENCE = 240
 LOOK_EVERY = 0.05
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.chaos.plants import PLANTS
 from tests.chaos.shapes import NAMES
-from tests.chaos.timeline import Amounts
+from tests.chaos.timeline import LEASE, Amounts
 
 #: Kills from which on it pays to fill a cache of compiled modules.
 CACHED = 10
@@ -42,6 +42,8 @@ def arguments() -> argparse.Namespace:
     add("--seconds", type=float, help="time of the faults (default: enough for all of them)")
     add("--patience", type=float, default=130.0, help="seconds without any run's end after which "
         "the others count as lost (default: %(default)s)")  # fmt: skip
+    add("--lease", type=float, default=LEASE, help="seconds; a holder that gets no processor "
+        "for so long loses its run, which no fault explains (default: %(default)s)")  # fmt: skip
     add("--seed", type=int, help="repeats the plan of another run")
     add("--database", choices=["postgres", "sqlite"], help="default: postgres if it is there")
     add(
@@ -137,6 +139,7 @@ def chaos(asked: argparse.Namespace, folder: Path) -> int:
     options = Options(
         amounts=planned, seed=seed, alias=alias, folder=folder, plant=asked.plant,
         server=asked.server, shapes=asked.shapes, patience=asked.patience,
+        lease=asked.lease,
     )  # fmt: skip
     figures, violations, facts = run(options, say)
     for line in [*table(figures), *(trouble(violations, facts) if violations else ())]:

@@ -23,7 +23,7 @@ from tests.chaos.checker import Violation, check
 from tests.chaos.facts import Facts, ended, read
 from tests.chaos.monkey import Monkey
 from tests.chaos.report import Figures, fill
-from tests.chaos.scene import LEASE, Scene
+from tests.chaos.scene import Scene
 from tests.chaos.shapes import Stage, choose
 from tests.chaos.timeline import Amounts, timeline
 
@@ -43,6 +43,7 @@ class Options:
     folder: Path
     plant: str
     server: str
+    lease: float
     shapes: Sequence[str] = ()
     #: Seconds without any run's end after which the others count as lost.
     patience: float
@@ -95,7 +96,7 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[Figures, list[Vio
     """The whole of it; what it started has ended when this returns, whatever happened."""
     with database(options.alias):
         _plant_in_database(options)
-        scene = Scene(options.folder, options.alias, options.server)
+        scene = Scene(options.folder, options.alias, options.server, options.lease)
         os.environ.update(scene.settings)
         try:
             scene.start()
@@ -121,7 +122,7 @@ def _with(
     def start(count: int) -> None:
         _start_runs(watch, [choose(programs, options.shapes) for _ in range(count)])
 
-    events = timeline(options.amounts, rng, LEASE)
+    events = timeline(options.amounts, rng, options.lease)
     monkey = Monkey(scene, rng, events, start)
     steady = _Steady(monkey, watch, say)
     while not monkey.over:
@@ -135,9 +136,9 @@ def _with(
         steady.turn()
         ended_at = monkey.elapsed if watch.open < before else ended_at
     drained = monkey.elapsed - calm_at
-    time.sleep(LEASE + 1)  # whoever still believes to hold a run finds out in this time
+    time.sleep(options.lease + 1)  # whoever still believes to hold a run finds out in this time
     watch.examine()
-    facts = read(options.alias, options.folder, watch.plans, watch.ended, LEASE)
+    facts = read(options.alias, options.folder, watch.plans, watch.ended, options.lease)
     figures = Figures(
         database=connections[options.alias].vendor, seconds=monkey.elapsed, drained=drained,
         done=dict(monkey.counts), qstash=scene.told(),

@@ -1,7 +1,8 @@
 """The local QStash server as a process of its own, whose faults are asked for by lines.
 
-``python -m tests.chaos.qstash PORT FILE REWRITE TOKEN KEY NEXT_KEY``. Lines of its standard
-input: ``drop N``, ``duplicate N``, ``refuse N`` (the next N publish requests are answered 500),
+``python -m tests.chaos.qstash PORT FILE REWRITE TOKEN KEY NEXT_KEY PATIENCE``: a delivery counts
+as unanswered after so many seconds, and is tried again elsewhere. Lines of its standard input:
+``drop N``, ``duplicate N``, ``refuse N`` (the next N publish requests are answered 500),
 ``forget N`` (the same, but the messages are taken), ``tell`` (answers with what happened).
 """
 
@@ -16,19 +17,16 @@ from django_hookflow.devserver.server import DevServer
 
 #: How much faster than QStash's redeliveries come.
 TIME_SCALE = 5.0
-#: Seconds after which a delivery counts as unanswered, and is tried again elsewhere: less than
-#: a stopped process is stopped for, so that its runs are taken over meanwhile.
-PATIENCE = 7.0
 #: Deliveries at a time, as flow control limits them. With a hundred, one worker of a busy machine
 #: answers none within the patience, and all of them come again.
 CONCURRENCY = 16
 
 
 def main() -> None:
-    port, file, rewrite, token, key, next_key = sys.argv[1:]
+    port, file, rewrite, token, key, next_key, patience = sys.argv[1:]
     config = Config(
         token=token, current_key=key, next_key=next_key, time_scale=TIME_SCALE, db=Path(file),
-        rewrites=(parse_rewrite(rewrite),), max_timeout=PATIENCE,
+        rewrites=(parse_rewrite(rewrite),), max_timeout=float(patience),
         concurrency=CONCURRENCY,
     )  # fmt: skip
     with DevServer(port=int(port), config=config) as server:

@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from tests.chaos.servers import SERVERS, Process, Server, kill_group
+from tests.chaos.timeline import patience
 from tests.e2e.processes import DOMAIN
 from tests.ports import free_port
-
-#: As short as it can be on a machine whose processors all are busy: a holder renews its lease
-#: every third of it.
-LEASE = 3.0
 
 #: Seconds that a worker has been up before anything is done to it: else none gets to work on a
 #: machine on which starting one takes as long as the time between two kills.
@@ -47,9 +44,10 @@ class Secrets:
 class Scene:
     """Starts the processes, and finds, kills and restarts them."""
 
-    def __init__(self, folder: Path, alias: str, server: str) -> None:
+    def __init__(self, folder: Path, alias: str, server: str, lease: float) -> None:
         self.folder = folder
         self.alias = alias
+        self.lease = lease
         self._port, self._qstash_port = free_port(), free_port()
         self.server: Server = SERVERS[server](self._port, self._start)
         self._secrets = Secrets.new()
@@ -66,7 +64,7 @@ class Scene:
             "DJANGO_HOOKFLOW_DATABASE": self.alias,
             "DJANGO_HOOKFLOW_DOMAIN": DOMAIN,
             "DJANGO_HOOKFLOW_DELIVERY_SECONDS": "8",
-            "DJANGO_HOOKFLOW_LEASE_SECONDS": str(LEASE),
+            "DJANGO_HOOKFLOW_LEASE_SECONDS": str(self.lease),
             "HOOKFLOW_CHAOS_FOLDER": str(self.folder),
             "HOOKFLOW_LOG": "WARNING",
             "QSTASH_URL": f"http://127.0.0.1:{self._qstash_port}",
@@ -122,6 +120,7 @@ class Scene:
         self.qstash = self._module(
             "qstash", "tests.chaos.qstash", str(self._qstash_port),
             str(self.folder / "qstash.sqlite3"), rewrite, secret.token, secret.key, secret.next_key,
+            str(patience(self.lease)),
         )  # fmt: skip
         assert _pipe(self.qstash.stdout).readline(), self.logs()
 

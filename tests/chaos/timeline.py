@@ -7,6 +7,9 @@ from random import Random
 
 #: The part of the time in which runs are started; in the rest only faults go on.
 STARTING = 0.92
+#: Seconds, unless asked for otherwise: as short as it can be on a machine whose processors all are
+#: busy. A holder renews its lease every third of it.
+LEASE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,15 @@ class Event:
     pid: int = 0
 
 
+def patience(lease: float) -> float:
+    """Seconds that QStash waits for an answer.
+
+    More than the lease, and less than a stopped process may be stopped for: its runs are taken
+    over meanwhile.
+    """
+    return lease + 4
+
+
 def timeline(amounts: Amounts, rng: Random, lease: float) -> list[Event]:
     """The events in order; faults of a kind are spread over the whole time."""
     seconds = amounts.seconds
@@ -49,7 +61,8 @@ def timeline(amounts: Amounts, rng: Random, lease: float) -> list[Event]:
         events += [Event(at, what) for at in _spread(count, seconds, rng)]
     for at in _spread(amounts.stops, seconds, rng):
         # Shorter than anybody needs to take the runs over, or long enough for that.
-        length = rng.choice([rng.uniform(lease, lease + 1), rng.uniform(9, 10)])
+        long = patience(lease) + 2
+        length = rng.choice([rng.uniform(lease, lease + 1), rng.uniform(long, long + 1)])
         events.append(Event(at, "stop", seconds=length))
     for what, count in (
         ("drop", amounts.drops), ("duplicate", amounts.duplicates),

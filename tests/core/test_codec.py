@@ -18,7 +18,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_hookflow.core.codec import MAX_DEPTH, JSONCodec, digest, hint_of, same_value
@@ -230,6 +230,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values)
 def test_any_value_survives_the_round_trip(value: Any) -> None:
     text = codec.encode(value)
@@ -238,12 +239,14 @@ def test_any_value_survives_the_round_trip(value: Any) -> None:
     assert digest((value,), {}) == digest((codec.decode(text),), {})
 
 
+@settings(deadline=None)
 @given(texts)
 def test_decoding_any_text_gives_a_value_or_our_error(text: str) -> None:
     with contextlib.suppress(SerializationError):
         codec.decode(text)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.one_of(st.none(), st.integers(), st.text(max_size=5)),

@@ -1,7 +1,7 @@
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_hookflow.core.identifiers import uuid7
@@ -63,11 +63,13 @@ def test_what_is_told_apart(body, kind):
     assert isinstance(parse_message(body), kind)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_nothing_raises(body):
     parse_message(body)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
 def test_uuid7_is_one_and_sorts_by_time(milliseconds, randomness):
     made = uuid7(milliseconds, randomness)

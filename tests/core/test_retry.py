@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_hookflow.core.retry import GiveUp, RetryPolicy, TryAgain, judge
@@ -23,6 +23,7 @@ def test_jitter_spreads_over_the_upper_half():
     assert [policy.delay(1, chance) for chance in (0, 0.25, 0.5)] == [4, 5, 6]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**4), st.floats(0, 1, exclude_max=True))
 def test_jitter_stays_between_half_and_all(attempt, chance):
     policy, plain = RetryPolicy(), RetryPolicy(jitter=False)

@@ -35,6 +35,15 @@ class Answer:
     pause: float = 0.0
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _patience() -> Iterator[None]:
+    """Wait longer than users do: a busy machine is no defect, and what comes ends the wait."""
+    usual = DevServer.wait_for.__kwdefaults__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(usual, "timeout", 30.0)
+        yield
+
+
 def spec(now: float = 0.0, body: bytes = b"", **changes) -> Spec:
     values = {
         "url": "http://h/p?q",
@@ -104,6 +113,8 @@ def _shared() -> Iterator[Destination]:
 
     class Quiet(ThreadingHTTPServer):
         daemon_threads = True
+        # A connection beyond the usual five waits a second or more for its second attempt.
+        request_queue_size = 128
         block_on_close = False
 
         def handle_error(self, request: object, client_address: object) -> None:

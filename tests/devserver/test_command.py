@@ -56,8 +56,8 @@ def test_it_announces_itself_and_ends_promptly(number):
         assert answer.json() == {"current": DEFAULT_CURRENT_KEY, "next": DEFAULT_NEXT_KEY}
         started = time.monotonic()
         process.send_signal(number)
-        _, errors = process.communicate(timeout=5)
-        assert time.monotonic() - started < 3
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - started < 8
         assert "Traceback" not in errors
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_used(tmp_path, content, problem):
         path = tmp_path / "file"
         path.write_bytes(content)
     process = start("--port", "0", "--db", str(path))
-    output, errors = process.communicate(timeout=10)
+    output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (2, "")
     assert errors.count("\n") == 1
     assert problem in errors
@@ -88,7 +88,7 @@ def test_taken_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         process = start("--port", port)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (2, "")
     assert errors.count("\n") == 1
     assert port in errors

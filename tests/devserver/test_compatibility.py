@@ -88,7 +88,7 @@ def sdk(request: pytest.FixtureRequest, server: DevServer) -> Iterator[Sdk]:
     loop.close()
 
 
-def wait(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait(condition: Callable[[], object], seconds: float = 40.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing of the kind happened"
@@ -101,7 +101,7 @@ def test_publish_with_every_option(sdk: Sdk, destination: Destination) -> None:
         headers={"X-Own": "1"}, callback_headers={"Forward-X-Back": "2"},
         failure_callback_headers={"Forward-X-Failed": "3"}, retries=2, retry_delay="1000",
         callback=f"{destination.url}/back", failure_callback=f"{destination.url}/failed",
-        delay="1s", deduplication_id="d1", timeout="30s", label="lab",
+        delay="1h", deduplication_id="d1", timeout="30s", label="lab",
         flow_control={"key": "k", "parallelism": 3, "rate": 5, "period": "2m"},
         redact={"header": ["X-Own"]},
     )  # fmt: skip
@@ -113,7 +113,7 @@ def test_publish_with_every_option(sdk: Sdk, destination: Destination) -> None:
     assert message.failure_callback_headers == {"X-Failed": ["3"]}
     assert message.callback == f"{destination.url}/back"
     assert message.failure_callback == f"{destination.url}/failed"
-    assert message.not_before == message.created_at + 1000
+    assert message.not_before == message.created_at + 3_600_000
     assert (message.label, message.retry_delay_expression) == ("lab", "1000")
     flow = message.flow_control
     assert (flow.key, flow.parallelism, flow.rate, flow.period) == ("k", 3, 5, 120)

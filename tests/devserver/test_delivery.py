@@ -164,28 +164,31 @@ def test_redeliveries_are_not_used_up_while_the_destination_asks_for_time(
 
 
 def test_timeout_of_the_message(server, client, destination):
-    destination.plan = lambda arrival: Answer(pause=3.0)
+    destination.plan = lambda arrival: Answer(pause=30)
     client.message.publish(url=destination.url, retries=0, timeout="0.1s")
     started = time.monotonic()
     server.wait_for(lambda: finished(server))
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 20
     (delivery,) = server.deliveries()
     assert delivery.status == 0
     assert delivery.error == "no answer within 0.1 s"
 
 
 def test_timeout_cannot_be_longer_than_the_servers_own(destination):
-    destination.plan = lambda arrival: Answer(pause=1.0)
+    destination.plan = lambda arrival: Answer(pause=10)
     with DevServer(config=Config(max_timeout=0.1)) as server, sdk_of(server) as sdk:
         sdk.message.publish(url=destination.url, retries=0, timeout="1h")
-        server.wait_for(lambda: finished(server), timeout=0.9)
+        server.wait_for(lambda: finished(server))
+        (delivery,) = server.deliveries()
+        assert delivery.error == "no answer within 0.1 s"
 
 
 def test_nobody_listens(server, client):
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    client.message.publish(url=f"http://127.0.0.1:{port}/", retries=1)
-    server.wait_for(lambda: finished(server))
+    with socket.socket() as taken:  # nobody else gets the port, on which nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        client.message.publish(url=f"http://127.0.0.1:{port}/", retries=1)
+        server.wait_for(lambda: finished(server))
     assert [d.status for d in server.deliveries()] == [0, 0]
     error = server.events()[-1].as_json()
     assert error["responseStatus"] == 0
@@ -212,7 +215,7 @@ def test_deliveries_run_at_the_same_time(server, client, destination):
     together = threading.Barrier(5)
 
     def plan(arrival):
-        together.wait(timeout=5)
+        together.wait(timeout=30)
         return Answer()
 
     destination.plan = plan
@@ -224,13 +227,14 @@ def test_deliveries_run_at_the_same_time(server, client, destination):
 
 def test_number_of_concurrent_deliveries_is_bounded(destination):
     running = most = 0
-    lock = threading.Lock()
+    lock, go_on = threading.Lock(), threading.Event()
 
     def plan(arrival):
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+        go_on.wait(30)
         time.sleep(0.03)
         with lock:
             running -= 1
@@ -240,6 +244,8 @@ def test_number_of_concurrent_deliveries_is_bounded(destination):
     with DevServer(config=Config(concurrency=2)) as server, sdk_of(server) as sdk:
         for _ in range(6):
             sdk.message.publish(url=destination.url)
+        server.wait_for(lambda: running == 2)
+        go_on.set()
         server.wait_for(lambda: len(server.deliveries()) == 6)
     assert most == 2
 
@@ -345,7 +351,7 @@ def test_duplicated_message_is_delivered_twice_at_once(server, client, destinati
     together = threading.Barrier(2)
 
     def plan(arrival):
-        together.wait(timeout=5)
+        together.wait(timeout=30)
         return Answer()
 
     destination.plan = plan
@@ -387,12 +393,12 @@ def test_rotated_keys_sign_the_next_delivery(server, client, destination):
 
 
 def test_server_ends_promptly_with_a_delivery_in_flight(destination):
-    destination.plan = lambda arrival: Answer(pause=3.0)
+    destination.plan = lambda arrival: Answer(pause=30)
     with DevServer() as server, sdk_of(server) as sdk:
         sdk.message.publish(url=destination.url)
         server.wait_for(lambda: destination.arrivals)
         started = time.monotonic()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize(

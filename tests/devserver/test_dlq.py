@@ -101,16 +101,20 @@ def test_a_destination_that_does_not_answer(server, client, destination):
     assert letter.body_base64 == "/w=="
 
 
-def test_what_was_delivered_or_cancelled_is_no_dead_letter(server, client, destination):
+def test_what_was_delivered_or_cancelled_is_no_dead_letter(destination):
     destination.answer_in_turn(Answer(status=500), Answer())
-    client.message.publish(url=destination.url, retry_delay="1")
-    server.wait_for(lambda: server.events()[-1].state is State.DELIVERED)
-    destination.plan = lambda arrival: Answer(status=500)
-    message = client.message.publish(url=destination.url, retries=1, retry_delay="100000")
-    server.wait_for(lambda: server.events()[-1].state is State.RETRY)
-    client.message.cancel(message.message_id)
-    server.wait_for(lambda: server.events()[-1].state is State.CANCELED)
-    assert client.dlq.list().messages == []
+    with DevServer(virtual_time=True) as server, sdk_of(server) as client:
+        client.message.publish(url=destination.url, retry_delay="1")
+        server.advance(1)
+        assert server.events()[-1].state is State.DELIVERED
+        destination.plan = lambda arrival: Answer(status=500)
+        message = client.message.publish(url=destination.url, retries=1, retry_delay="100000")
+        server.advance()
+        assert server.events()[-1].state is State.RETRY
+        client.message.cancel(message.message_id)
+        server.advance(200)
+        assert server.events()[-1].state is State.CANCELED
+        assert client.dlq.list().messages == []
 
 
 def test_delete_one(client, http, give_up):
@@ -206,10 +210,10 @@ def test_pages(client, http, give_up):
 
 def test_no_more_than_a_hundred_in_a_page(destination):
     destination.plan = lambda arrival: Answer(status=500)
-    # A few at a time, because the destination's queue of connections is short.
+    # A few at a time: each is a thread of the destination.
     with DevServer(config=Config(concurrency=4)) as server, sdk_of(server) as client:
         client.message.batch([{"url": destination.url, "retries": 0} for _ in range(101)])
-        server.wait_for(lambda: len(server.dead_letters()) == 101, timeout=15)
+        server.wait_for(lambda: len(server.dead_letters()) == 101)
         page = client.dlq.list(count=1000)
         assert len(page.messages) == 100
         assert len(client.dlq.list(cursor=page.cursor).messages) == 1

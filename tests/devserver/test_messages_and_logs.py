@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from qstash.errors import QStashError
@@ -13,7 +15,7 @@ from django_hookflow.devserver.events import EventLog, State
 from django_hookflow.devserver.messages import Message
 from django_hookflow.devserver.recent import Recent
 from django_hookflow.devserver.server import DevServer
-from tests.devserver.conftest import Answer, sdk_of, spec
+from tests.devserver.conftest import Answer, raw_client, sdk_of, spec
 
 
 def test_message_is_readable_before_and_after_its_delivery(server, client, destination):
@@ -44,31 +46,50 @@ def test_unknown_message(client):
         client.message.cancel("msg_none")
 
 
-def test_cancelled_message_is_not_delivered(server, client, http, destination):
-    soon = client.message.publish(url=f"{destination.url}/no", delay="0.2s")
-    answer = http.delete(f"/v2/messages/{soon.message_id}")
-    assert (answer.status_code, answer.json()) == (200, {"cancelled": 1})
-    assert http.delete(f"/v2/messages/{soon.message_id}").json() == {"cancelled": 0}
-    server.wait_for(lambda: server.events()[-1].state is State.CANCELED)
-    assert [e.state.value for e in server.events()] == ["CREATED", "CANCEL_REQUESTED", "CANCELED"]
-    assert destination.arrivals == []
-    assert http.delete(f"/v2/messages/{soon.message_id}").status_code == 404
+@pytest.fixture
+def standing() -> Iterator[DevServer]:
+    """Its time stands still: a cancel can come too late for nothing."""
+    with DevServer(virtual_time=True) as running:
+        yield running
 
 
-def test_cancel_between_retries(server, client, destination):
+def test_cancelled_message_is_not_delivered(standing, destination):
+    with sdk_of(standing) as client, raw_client(standing) as http:
+        soon = client.message.publish(url=f"{destination.url}/no", delay="0.2s")
+        answer = http.delete(f"/v2/messages/{soon.message_id}")
+        assert (answer.status_code, answer.json()) == (200, {"cancelled": 1})
+        assert http.delete(f"/v2/messages/{soon.message_id}").json() == {"cancelled": 0}
+        standing.advance(1)
+        states = [event.state.value for event in standing.events()]
+        assert states == ["CREATED", "CANCEL_REQUESTED", "CANCELED"]
+        assert destination.arrivals == []
+        assert http.delete(f"/v2/messages/{soon.message_id}").status_code == 404
+
+
+def test_cancel_between_retries(standing, destination):
     destination.answer_in_turn(Answer(status=500))
-    message = client.message.publish(url=destination.url, retry_delay="200000")
-    server.wait_for(lambda: server.events()[-1].state is State.RETRY)
-    client.message.cancel(message.message_id)
-    server.wait_for(lambda: server.events()[-1].state is State.CANCELED)
+    with sdk_of(standing) as client:
+        message = client.message.publish(url=destination.url, retry_delay="200000")
+        standing.advance()
+        assert standing.events()[-1].state is State.RETRY
+        client.message.cancel(message.message_id)
+        standing.advance(201)
+    assert standing.events()[-1].state is State.CANCELED
     assert len(destination.arrivals) == 1
 
 
 def test_cancel_in_flight_lets_the_attempt_end(server, client, destination):
-    destination.plan = lambda arrival: Answer(pause=0.2)
+    go_on = threading.Event()
+
+    def plan(arrival):
+        go_on.wait(30)
+        return Answer()
+
+    destination.plan = plan
     message = client.message.publish(url=destination.url)
     server.wait_for(lambda: destination.arrivals)
     client.message.cancel(message.message_id)
+    go_on.set()
     server.wait_for(lambda: server.events()[-1].state is State.DELIVERED)
 
 
@@ -175,13 +196,14 @@ def test_pages_of_the_log(client, http, server):
     assert pages("earliestFirst")[:2] == [["0", "1"], ["2", "3"]]
 
 
-def test_cancelled_is_found_under_either_spelling(server, client, http):
-    message = client.message.publish(url="http://h/", delay="0.05s")
-    client.message.cancel(message.message_id)
-    server.wait_for(lambda: server.events()[-1].state is State.CANCELED)
-    for spelling in ("CANCELED", "CANCELLED"):
-        (event,) = http.get("/v2/logs", params={"state": spelling}).json()["logs"]
-        assert event["state"] == "CANCELED"
+def test_cancelled_is_found_under_either_spelling(standing):
+    with sdk_of(standing) as client, raw_client(standing) as http:
+        message = client.message.publish(url="http://h/", delay="0.05s")
+        client.message.cancel(message.message_id)
+        standing.advance(1)
+        for spelling in ("CANCELED", "CANCELLED"):
+            (event,) = http.get("/v2/logs", params={"state": spelling}).json()["logs"]
+            assert event["state"] == "CANCELED"
 
 
 @pytest.mark.parametrize(

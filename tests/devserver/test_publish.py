@@ -64,12 +64,13 @@ def test_publish_json_and_async_client(server, destination):
 
 def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements(http):
     took = []
-    for _ in range(15):
+    for _ in range(40):
         started = time.monotonic()
         http.post("/v2/publish/http://h/", content=b"x", headers={"Upstash-Delay": "1h"})
         took.append(time.monotonic() - started)
-    # Nagle's algorithm would make it 40 ms each; one in two may meet a busy machine.
-    assert sorted(took)[len(took) // 2] < 0.03
+    # Nagle's algorithm would make it 40 ms each, once the connection is no longer new; all but
+    # one may meet a busy machine.
+    assert min(took[-15:]) < 0.03
 
 
 def test_percent_encoded_destination(server, http, destination):

@@ -11,7 +11,7 @@ import pytest
 
 from django_hookflow.devserver.server import DevServer
 from tests.devserver.conftest import Answer, Destination, raw_client
-from tests.devserver.test_kill import serving, wait
+from tests.devserver.test_kill import AHEAD, serving, wait
 
 
 @pytest.fixture
@@ -109,21 +109,27 @@ def test_missed_times_of_a_schedule_are_skipped(db: Path, destination: Destinati
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_killed_right_after_each_answer(db: Path, destination: Destination) -> None:
+def test_killed_right_after_each_answer(tmp_path: Path, destination: Destination) -> None:
     """The server dies between accepting and delivering; nothing of any kind is lost."""
-    with serving(db) as (process, sdk):
-        sdk.queue.upsert("q", paused=True)
-        sdk.url_group.upsert_endpoints("team", [{"url": f"{destination.url}/group"}])
-        sdk.flow_control.pin("k", {"rate": 5, "period": 60})
-        sdk.flow_control.pause("k")
-        schedule = sdk.schedule.create(destination=f"{destination.url}/cron", cron="* * * * *")
-        sdk.message.enqueue(queue="q", url=f"{destination.url}/queue")
-        sdk.message.publish(url=f"{destination.url}/flow", flow_control={"key": "k", "rate": 1})
-        sdk.message.publish(url_group="team", delay="1s")
-        sdk.message.publish(url=f"{destination.url}/call", delay="1s",
-                            callback=f"{destination.url}/back")  # fmt: skip
-        process.send_signal(signal.SIGKILL)
-        process.wait(5)
+    for seconds in (1, *AHEAD):
+        db = tmp_path / f"{seconds}.db"
+        destination.arrivals.clear()
+        with serving(db) as (process, sdk):
+            sdk.queue.upsert("q", paused=True)
+            sdk.url_group.upsert_endpoints("team", [{"url": f"{destination.url}/group"}])
+            sdk.flow_control.pin("k", {"rate": 5, "period": 60})
+            sdk.flow_control.pause("k")
+            schedule = sdk.schedule.create(destination=f"{destination.url}/cron", cron="* * * * *")
+            sdk.message.enqueue(queue="q", url=f"{destination.url}/queue")
+            sdk.message.publish(url=f"{destination.url}/flow", flow_control={"key": "k", "rate": 1})
+            due = time.time() + seconds
+            sdk.message.publish(url_group="team", delay=f"{seconds}s")
+            sdk.message.publish(url=f"{destination.url}/call", delay=f"{seconds}s",
+                                callback=f"{destination.url}/back")  # fmt: skip
+            process.send_signal(signal.SIGKILL)
+            process.wait(60)
+        if time.time() < due:
+            break
     assert destination.count("/queue") == destination.count("/flow") == 0
     with serving(db) as (_, sdk):
         assert sdk.schedule.get(schedule).cron == "* * * * *"

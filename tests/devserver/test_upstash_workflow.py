@@ -69,7 +69,7 @@ def app(request: pytest.FixtureRequest, server: DevServer) -> Iterator[str]:
 
 
 def done(app: str) -> list[list[object]]:
-    return httpx.get(f"{app}/done", trust_env=False).json()
+    return httpx.get(f"{app}/done", trust_env=False, timeout=60).json()
 
 
 def test_a_run_comes_to_its_end(server: DevServer, app: str, destination: Destination) -> None:
@@ -132,7 +132,7 @@ def test_a_cancelled_run_does_nothing_more(server: DevServer, app: str) -> None:
 
 
 def test_signatures_are_checked(server: DevServer, app: str) -> None:
-    answer = httpx.post(f"{app}/order", json={"n": 1}, trust_env=False)
+    answer = httpx.post(f"{app}/order", json={"n": 1}, trust_env=False, timeout=60)
     assert answer.status_code >= 400
     assert done(app) == []
 

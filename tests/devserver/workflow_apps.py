@@ -111,9 +111,10 @@ def main(which: str) -> None:
 
         import uvicorn
 
+        # Importing takes a while: who reads the URL expects an answer at once.
+        config = uvicorn.Config(fastapi_app(), log_level="warning")
         listener = socket.create_server(("127.0.0.1", 0))
         print(json.dumps(f"http://127.0.0.1:{listener.getsockname()[1]}"), flush=True)
-        config = uvicorn.Config(fastapi_app(), log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])
         return
     with wsgiref.simple_server.make_server("127.0.0.1", 0, flask_app(), Threads) as server:

@@ -1,8 +1,17 @@
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+
+from django_hookflow import wakes
+
+
+@pytest.fixture(autouse=True)
+def no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look after no other runs: those looks come by the clock, and cost queries."""
+    monkeypatch.setattr(wakes._turn, "_last", math.inf)
 
 
 @pytest.fixture(params=["plain", "awaited"])

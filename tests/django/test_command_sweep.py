@@ -118,8 +118,8 @@ def test_every_goes_on_until_a_signal_and_ends_well(tmp_path: Path, number: int)
         ] * 2
         process.send_signal(number)
         began = time.monotonic()
-        rest, _ = process.communicate(timeout=10)
-    assert time.monotonic() - began < 5
+        rest, _ = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
     assert process.returncode == 0
     assert "Traceback" not in rest
 

@@ -96,7 +96,7 @@ def test_a_sleep_is_left_for_later_and_its_wake_stays_owed(alias: str) -> None:
 
 def test_a_worker_that_goes_on_wakes_sleepers(alias: str) -> None:
     run_id = asleep.trigger({"seconds": 0.3})
-    work(until=lambda: bodies[f"{run_id} after"] == 1, seconds=20)
+    work(until=lambda: bodies[f"{run_id} after"] == 1)
     assert row(run_id, alias).status == "completed"
 
 
@@ -110,7 +110,7 @@ def test_a_run_of_an_unregistered_workflow_is_left_alone(alias: str) -> None:
 def test_beside_deliveries_of_the_same_runs_every_body_runs_once(alias: str) -> None:
     ids = awaited.trigger_many([{}] * 60)
     wakes = [wake(id, alias=alias) for id in ids]
-    worker = threading.Thread(target=work, kwargs={"concurrency": 4})
+    worker = threading.Thread(target=work, kwargs={"concurrency": 4, "seconds": 300})
     worker.start()
     answers = Counter(post(Client(), body).status_code for body in wakes)
     worker.join()
@@ -122,7 +122,8 @@ def test_beside_deliveries_of_the_same_runs_every_body_runs_once(alias: str) -> 
 
 def test_two_workers_share_the_runs(alias: str) -> None:
     ids = awaited.trigger_many([{}] * 60)
-    workers = [threading.Thread(target=work) for _ in range(2)]
+    # SQLite's writers wait for each other, and not in turn.
+    workers = [threading.Thread(target=work, kwargs={"seconds": 300}) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -132,11 +133,17 @@ def test_two_workers_share_the_runs(alias: str) -> None:
 
 
 def test_a_stop_ends_it_well_and_the_run_goes_on_later(alias: str) -> None:
-    started = threading.Event()
+    started, seen = threading.Event(), threading.Event()
 
     def slow() -> None:
         started.set()
+        seen.wait(30)
         time.sleep(0.5)
+
+    def stop() -> bool:
+        if started.is_set():
+            seen.set()  # the worker is told to stop: that it does so takes it a moment
+        return seen.is_set()
 
     @workflow(workflow_id="tests.worker.slow")
     async def slow_one(ctx: Any) -> None:
@@ -144,7 +151,7 @@ def test_a_stop_ends_it_well_and_the_run_goes_on_later(alias: str) -> None:
         await ctx.step.run("next", count, "next")
 
     run_id = slow_one.trigger()
-    work(until=started.is_set)
+    work(until=stop)
     run = row(run_id, alias)
     assert (run.status, run.lease_until, bodies["next"]) == ("suspended", None, 0)
     assert [step.step_id for step in run.steps.using(alias)] == ["slow"]

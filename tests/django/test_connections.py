@@ -1,6 +1,7 @@
 """Connections: given back while a step waits, kept while it reads, gone afterwards."""
 
 import asyncio
+import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -95,17 +96,28 @@ async def look_meanwhile():
     return await connected()
 
 
+LOOKED = threading.Event()
+
+
+async def look_beside():
+    try:
+        return await look_meanwhile()
+    finally:
+        LOOKED.set()
+
+
 @workflow(workflow_id="tests.connections.beside", retry=ONCE)
 async def beside(ctx):
     found, *_ = await asyncio.gather(
-        ctx.step.run("look", look_meanwhile),
-        ctx.step.run("left", time.sleep, 0.5),
-        ctx.step.run("right", time.sleep, 0.5),
+        ctx.step.run("look", look_beside),
+        ctx.step.run("left", LOOKED.wait, 30),
+        ctx.step.run("right", LOOKED.wait, 30),
     )
     return found
 
 
 def test_def_steps_on_the_pool_leave_no_connection_behind_on_the_workflows_thread(alias):
+    LOOKED.clear()
     run_id = beside.trigger()
     deliver(wake(run_id, alias=alias))
     assert row(run_id, alias).result is False
@@ -162,7 +174,9 @@ def test_the_lease_keeper_holds_no_connection_between_two_beats():
     keeper = LeaseKeeper(Journal(), lambda: timedelta(seconds=0.15))
     lease = Lease(uuid.uuid4(), 1)
     keeper.hold(lease)
-    time.sleep(0.4)
+    end = time.monotonic() + 30
+    while len(calls) < 4 and time.monotonic() < end:
+        time.sleep(0.01)
     assert calls[:4] == ["beat", "close", "beat", "close"]
     keeper.drop(lease)
 

@@ -102,6 +102,9 @@ class Deployment:
             "QSTASH_TOKEN": self.devserver.token,
             "QSTASH_CURRENT_SIGNING_KEY": self.devserver.current_key,
             "QSTASH_NEXT_SIGNING_KEY": self.devserver.next_key,
+            # The devserver shares an interpreter with the tests: on a busy machine it may take
+            # longer than usual, and what was not sent in time waits for somebody who looks.
+            "DJANGO_HOOKFLOW_PUBLISH_TIMEOUT": "20",
         }
 
     @property
@@ -129,15 +132,15 @@ class Deployment:
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.servers.append(process)
-        wait_until(lambda: listens(port) or process.poll() is not None, 30)
+        wait_until(lambda: listens(port) or process.poll() is not None, 90)
         assert process.poll() is None, self.logs()
         return process
 
     def bury(self, marker: Path) -> int:
         """Wait until the process that wrote its number into ``marker`` is dead; its number."""
-        wait_until(lambda: marker.exists() and marker.read_text(), 30, self.logs)
+        wait_until(lambda: marker.exists() and marker.read_text(), 90, self.logs)
         victim = int(marker.read_text())
-        wait_until(lambda: self._ended(victim), 20, self.logs)
+        wait_until(lambda: self._ended(victim), 60, self.logs)
         return victim
 
     def revive(self, victim: int, *, server: str = "uvicorn") -> None:

@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The demo itself takes 12 and 18 seconds; the rest is for a machine that does more.
-PATIENCE = 120
+PATIENCE = 400
+#: Of the payment provider, which has to be answering when the server is killed: the first, which
+#: is the demo's own, is long enough unless the machine is busy, and then the next one is tried.
+ANSWER_SECONDS = (0.5, 2, 5)
 
 pytestmark = pytest.mark.slow
 
@@ -19,18 +22,31 @@ either_server = pytest.mark.parametrize(
 )
 
 
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """A folder of its own keeps it apart from a demo that somebody looks at."""
+    # Counts of messages hold for deliveries that are not cut because the machine was busy.
+    unhurried = {"DJANGO_HOOKFLOW_DELIVERY_SECONDS": "60"}
+    return {**os.environ, **unhurried, "ORDERS_VAR": str(folder), **more}
+
+
 def demo(folder: Path, *arguments: str) -> str:
-    """What it prints; a folder of its own keeps it apart from a demo that somebody looks at."""
+    """What it prints."""
+    code, said = try_demo(folder, *arguments)
+    assert code == 0, said
+    return said
+
+
+def try_demo(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
+    """Its exit code, and what it prints."""
     ended = subprocess.run(
         [sys.executable, str(ROOT / "example_asgi"), *arguments],
         check=False,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        env={**os.environ, "ORDERS_VAR": str(folder)},
+        env=environment(folder, **more),
     )
-    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
-    return ended.stdout
+    return ended.returncode, ended.stdout + (f"\n{ended.stderr}" if ended.returncode else "")
 
 
 @either_server
@@ -58,8 +74,13 @@ def test_once_ends_when_all_runs_ended_as_expected(tmp_path: Path, server: list[
 def test_a_killed_web_server_repeats_nothing_that_was_recorded(
     tmp_path: Path, server: list[str]
 ) -> None:
-    said = demo(tmp_path, "--once", "--kill", *server)
-
+    for seconds in ANSWER_SECONDS:
+        answering = {"PAYMENTS_ANSWER_SECONDS": str(seconds)}
+        code, said = try_demo(tmp_path, "--once", "--kill", *server, **answering)
+        # No run was being charged at any look, or the answer came before the kill.
+        if not re.search(r"web server was never killed|was charged 1 time, by 1 requests", said):
+            break
+    assert code == 0, said
     killed = re.search(
         r"Killed the web server \(SIGKILL\) while (order-\d+) was being charged", said
     )
@@ -73,8 +94,7 @@ def test_a_killed_web_server_repeats_nothing_that_was_recorded(
 
 def test_a_second_demo_does_not_take_the_first_ones_database_away(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "example_asgi")]
-    environment = {**os.environ, "ORDERS_VAR": str(tmp_path)}
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(tmp_path))
     try:
         assert first.stdout
         assert any("Web server http://127.0.0.1:" in line for line in first.stdout)
@@ -84,7 +104,7 @@ def test_a_second_demo_does_not_take_the_first_ones_database_away(tmp_path: Path
             capture_output=True,
             text=True,
             timeout=PATIENCE,
-            env=environment,
+            env=environment(tmp_path),
         )
     finally:
         first.terminate()

@@ -57,7 +57,7 @@ def run_row(run_id, alias):
     return model.objects.using(alias).get(run_id=run_id)
 
 
-def finish(deployment, run_id, alias, seconds=30):
+def finish(deployment, run_id, alias, seconds=90):
     wait_until(
         lambda: run_row(run_id, alias).status in ("completed", "failed"), seconds, deployment.logs
     )
@@ -110,12 +110,15 @@ def test_20_duplicates_of_one_delivery_at_once_run_each_body_once(
     deployment, alias, colour, server
 ):
     deployment.devserver.drop_next(1)  # the deliveries are ours
+    deployment._extra["DJANGO_HOOKFLOW_LEASE_SECONDS"] = (
+        "60"  # no matter how slow: none may run out
+    )
     deployment.serve(server=server)
     run_id = deployment.trigger(f"e2e.{colour}", {"steps": 5})
     body = Wake(run=run_row(run_id, alias).id, number=1).encode().encode()
 
     async def storm():
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=90) as client:
             url = WEBHOOK.replace(DOMAIN, f"http://127.0.0.1:{deployment.port}")
             posts = (
                 client.post(url, content=body, headers=signed(deployment, body)) for _ in range(20)
@@ -135,20 +138,21 @@ def test_a_stalled_holder_whose_lease_was_taken_over_cannot_write(
     deployment.serve(server=server)
     run_id = deployment.trigger(f"e2e.stop.{colour}")
     pid_file = deployment.folder / "ledger.stopped"
-    wait_until(lambda: pid_file.exists() and pid_file.read_text(), 20, deployment.logs)
+    wait_until(lambda: pid_file.exists() and pid_file.read_text(), 60, deployment.logs)
     stalled = int(pid_file.read_text())
     other = free_port()
     deployment.serve(port=other, server=server)
-    wait_until(lambda: run_row(run_id, alias).lease_until < timezone.now(), 10)
+    wait_until(lambda: run_row(run_id, alias).lease_until < timezone.now(), 60)
     body = Wake(run=run_row(run_id, alias).id, number=1).encode().encode()
     url = WEBHOOK.replace(DOMAIN, f"http://127.0.0.1:{other}")
-    assert httpx.post(url, content=body, headers=signed(deployment, body)).status_code == 200
+    answer = httpx.post(url, content=body, headers=signed(deployment, body), timeout=60)
+    assert answer.status_code == 200
     run = run_row(run_id, alias)
     assert run.status == "completed"
     assert run.result != stalled
     before = list(run.steps.values("status", "finished_at", "epoch"))
     os.kill(stalled, signal.SIGCONT)
-    wait_until(lambda: "another holder took over" in deployment.logs(), 10)
+    wait_until(lambda: "another holder took over" in deployment.logs(), 60)
     run = run_row(run_id, alias)
     assert run.result != stalled
     assert list(run.steps.values("status", "finished_at", "epoch")) == before
@@ -222,5 +226,5 @@ def test_a_long_def_step_runs_once_however_short_its_lease(deployment, alias, se
         for colour in ("sync", "async")
     ]
     for run_id in runs:
-        finish(deployment, run_id, alias, seconds=float(seconds) + 20)
+        finish(deployment, run_id, alias, seconds=float(seconds) + 90)
         assert deployment.bodies(run_id) == {"long#1": 1}

@@ -171,14 +171,14 @@ class Project:
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)
-        wait_until(lambda: listens(port) or process.poll() is not None, 30, self.logs)
+        wait_until(lambda: listens(port) or process.poll() is not None, 90, self.logs)
         assert process.poll() is None, self.logs()
 
     def end(self):
         for process in self.processes:
             process.send_signal(signal.SIGINT)
         with suppress(AssertionError):  # whoever does not end is killed
-            wait_until(lambda: all(each.poll() is not None for each in self.processes), 15)
+            wait_until(lambda: all(each.poll() is not None for each in self.processes), 60)
         for process in self.processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -188,7 +188,7 @@ class Project:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
     def place(self, colour):
-        return httpx.get(f"{self.url}/{colour}/", timeout=10).raise_for_status().text
+        return httpx.get(f"{self.url}/{colour}/", timeout=60).raise_for_status().text
 
     def row(self, run_id):
         with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=20)) as database:

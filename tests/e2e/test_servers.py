@@ -96,10 +96,10 @@ def test_restarts_repeat_no_body_and_wait_for_no_delivery(deploy, server, colour
     ends = []
     for _ in range(RESTARTS):
         enough = executed(deployment) + 4
-        wait_until(lambda least=enough: executed(deployment) >= least, 30, deployment.logs)
+        wait_until(lambda least=enough: executed(deployment) >= least, 90, deployment.logs)
         ends.append(restart(deployment, server))
     for run_id in runs:
-        finish(deployment, run_id, ALIAS, seconds=60)
+        finish(deployment, run_id, ALIAS, seconds=120)
         assert deployment.bodies(run_id) == {f"step-{n}#1": 1 for n in range(steps)}
         assert run_row(run_id, ALIAS).deaths == 0
     print(server, colour, "ended within", [round(seconds, 1) for seconds in ends])
@@ -123,10 +123,11 @@ def deliver(deployment, body):
 def test_a_step_longer_than_the_workers_timeout_ends_as_blocked(deploy, server, colour):
     deployment = deploy(DJANGO_HOOKFLOW_LEASE_SECONDS="1")
     deployment.devserver.drop_next(1)  # the deliveries are ours
-    deployment.serve(server=server, options=["--timeout", "3"])
+    # Loaded before the fork: the limit holds for a worker's start too.
+    deployment.serve(server=server, options=["--timeout", "3", "--preload"])
     run_id = deployment.trigger(f"e2e.toolong.{colour}")
     body = Wake(run=run_row(run_id, ALIAS).id, number=1).encode().encode()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not run_row(run_id, ALIAS).blocked:
         assert time.monotonic() < deadline, deployment.logs()
         answer = deliver(deployment, body)
@@ -147,7 +148,7 @@ def test_a_step_longer_than_the_workers_timeout_ends_as_blocked(deploy, server, 
 def state(deployment):
     """What the one worker holds open, by its own account and by the kernel's."""
     url = f"http://127.0.0.1:{deployment.port}/state"
-    told = httpx.get(url, timeout=10).json()
+    told = httpx.get(url, timeout=60).json()
     own = Path(f"/proc/{told['pid']}")
     links = (link for link in (own / "fd").iterdir())
     return {
@@ -200,7 +201,7 @@ def test_deliveries_leave_nothing_behind(deploy, server):
     baseline = state(deployment)
     everything(deployment, ROUNDS)
     wait_until(
-        lambda: settled(state(deployment), baseline), 10, lambda: (baseline, state(deployment))
+        lambda: settled(state(deployment), baseline), 60, lambda: (baseline, state(deployment))
     )
     print(server, baseline, "then", state(deployment))
     process.terminate()

@@ -375,7 +375,7 @@ def test_a_def_workflow_gathers_steps(world):
 def test_def_steps_of_a_gather_run_really_side_by_side(world):
     import threading
 
-    barrier = threading.Barrier(3, timeout=10)
+    barrier = threading.Barrier(3, timeout=30)
 
     def gathers(ctx):
         return ctx.step.gather(*((f"s{n}", barrier.wait) for n in range(3)))

@@ -1,6 +1,7 @@
 """Pause and resume: nothing starts, what executes is recorded, what fell due is taken up."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -195,7 +196,11 @@ def test_a_holder_that_is_resumed_before_it_leaves_goes_on_itself(world):
         world.pause(world.journal.runs()[0].id)
 
     async def slow():
-        await asyncio.sleep(0.05)
+        end = time.monotonic() + 30
+        while world.row(world.journal.runs()[0].id).seq < 1:  # the other one is not recorded
+            assert time.monotonic() < end
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
         assert world.row(world.journal.runs()[0].id).seq == 1
         world.resume(world.journal.runs()[0].id)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -586,12 +587,13 @@ def test_task_group(world, ran):
 
 @pytest.mark.usual_mode
 def test_def_steps_run_side_by_side(world):
-    async def flow(ctx):
-        await asyncio.gather(*(ctx.step.run(f"s{n}", time.sleep, 0.2) for n in range(4)))
+    meet = threading.Barrier(4, timeout=30)
 
-    began = time.monotonic()
-    assert world.run(flow).status == "completed"
-    assert time.monotonic() - began < 0.7
+    async def flow(ctx):
+        return await asyncio.gather(*(ctx.step.run(f"s{n}", meet.wait) for n in range(4)))
+
+    row = world.run(flow)
+    assert (row.status, sorted(row.result)) == ("completed", [0, 1, 2, 3])
 
 
 def test_1000_races_have_the_same_winner_live_and_replayed():

@@ -201,7 +201,7 @@ def test_a_loop_with_a_bare_except_does_not_hang_the_process(colour):
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(HANGS), colour],
             env={**os.environ, "HOOKFLOW_TEST_DATABASE": "sqlite"},
-            capture_output=True, text=True, timeout=8, check=False,
+            capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         pytest.fail("the delivery never answers")
@@ -250,15 +250,16 @@ def test_a_step_inside_a_step_is_refused_in_another_thread_too(world):
 
 
 def test_time_in_the_queue_is_not_taken_for_time_in_the_step(world):
-    """40 steps of 0.2 s with a timeout of 0.5 s on 8 threads: none is too slow.
+    """8 steps of 1.2 s have all threads; those behind them, with a timeout of 1 s, are quick.
 
-    24 of them never run and fail with StepTimeout all the same.
+    They never run and fail with StepTimeout all the same.
     """
 
     async def flow(ctx):
-        steps = ctx.step.options(timeout=0.5, retry=ONCE)
-        calls = (steps.run(f"s{n}", time.sleep, 0.2) for n in range(40))
-        results = await asyncio.gather(*calls, return_exceptions=True)
+        ahead = (ctx.step.run(f"ahead-{n}", time.sleep, 1.2) for n in range(8))
+        behind = ctx.step.options(timeout=1, retry=ONCE)
+        calls = (behind.run(f"s{n}", time.sleep, 0) for n in range(32))
+        results = await asyncio.gather(*ahead, *calls, return_exceptions=True)
         return [type(result).__name__ for result in results if result is not None]
 
     assert world.run(flow).result == []
@@ -270,15 +271,16 @@ def test_no_queued_step_starts_when_the_time_of_the_delivery_is_used_up():
     started = []
 
     def work():
-        started.append(time.monotonic())
+        started.append(1)
         time.sleep(0.4)
 
     async def flow(ctx):
         await asyncio.gather(*(ctx.step.run(f"s{n}", work) for n in range(32)))
 
-    run, began = world.trigger(flow), time.monotonic()
+    run = world.trigger(flow)
     asyncio.run(world.deliver(run, 1))
-    assert max(started) - began < 1.0
+    # Those that found a thread at once: the others would have begun 0.4 s later.
+    assert 1 <= len(started) <= 8
 
 
 # --- 6. the lease keeper
@@ -299,19 +301,22 @@ def test_a_failed_beat_is_never_fatal():
     keeper = LeaseKeeper(Journal(), lambda: timedelta(seconds=0.15))
     lease = Lease(uuid.uuid4(), 1)
     keeper.hold(lease)
-    time.sleep(0.5)
+    end = time.monotonic() + 30
+    while len(beats) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
     keeper.drop(lease)
     assert len(beats) >= 2
 
 
-def in_a_fork(keeper, beats, pipe):
+def in_a_fork(keeper, beats, parents, pipe):
     before = len(beats)
     lease = Lease(uuid.uuid4(), 1)
     keeper.hold(lease)
     time.sleep(0.05)
     keeper.drop(lease)
     time.sleep(0.5)
-    pipe.send(len(beats) - before)
+    # On a busy machine its own lease may have lived for a beat.
+    pipe.send(sum(parents in held for held in beats[before:]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
@@ -333,10 +338,10 @@ def test_a_forked_child_does_not_keep_the_leases_of_its_parent():
     keeper.hold(lease)
     ours, theirs = multiprocessing.Pipe()
     child = multiprocessing.get_context("fork").Process(
-        target=in_a_fork, args=(keeper, beats, theirs)
+        target=in_a_fork, args=(keeper, beats, lease.run, theirs)
     )
     child.start()
-    child.join(10)
+    child.join(60)
     keeper.drop(lease)
     assert ours.poll()
     assert ours.recv() == 0

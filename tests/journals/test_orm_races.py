@@ -102,6 +102,8 @@ def start(journal: OrmJournal, run_id: str = "") -> uuid.UUID:
     return id
 
 
+# One worker for all of them: the server has connections for a hundred, with those of the others.
+@pytest.mark.xdist_group("twenty connections")
 def test_one_of_twenty_claims_wins(alias: str) -> None:
     journal = OrmJournal(alias)
     for _ in range(5):
@@ -231,6 +233,11 @@ def test_real_clock_decides_leases_and_timers(alias: str) -> None:
     real_clock_decides(alias)
 
 
+#: Seconds within which the next transaction has to come: it does in the first unless the machine
+#: is busy, and then the next one is tried.
+MOMENTS = (1, 4, 16)
+
+
 def real_clock_decides(alias: str) -> None:
     journal = OrmJournal(alias)
     id = start(journal)
@@ -240,12 +247,20 @@ def real_clock_decides(alias: str) -> None:
     assert view.due_at is not None
     assert view.created_at <= view.now
     assert view.due_at <= view.now
-    lease = timedelta(seconds=1)  # longer than a busy machine keeps a process waiting
-    claimed = journal.claim(Claim(id=id, wake=1, lease=lease))
-    assert isinstance(claimed, Claimed)
-    assert claimed.run.lease_until == claimed.run.now + lease
-    assert not isinstance(journal.claim(Claim(id=id, wake=1, lease=LEASE)), Claimed)
-    time.sleep(1.05)
+    for seconds in MOMENTS:
+        lease = timedelta(seconds=seconds)
+        claimed = journal.claim(Claim(id=id, wake=1, lease=lease))
+        assert isinstance(claimed, Claimed)
+        assert claimed.run.lease_until == claimed.run.now + lease
+        early = journal.claim(Claim(id=id, wake=1, lease=LEASE))
+        if not isinstance(early, Claimed):
+            break
+        assert early.run.now >= claimed.run.lease_until  # it was not early
+        runs(alias).filter(pk=id).delete()
+        id = start(journal)
+    else:
+        pytest.fail("the machine is too slow for any lease")
+    time.sleep(seconds + 0.05)
     view = journal.look(id)
     assert view is not None
     assert view.leased is False
@@ -253,10 +268,20 @@ def real_clock_decides(alias: str) -> None:
     assert isinstance(again, Claimed)
     assert again.found_dead
     fence = Fence(id=id, epoch=again.run.epoch, lease=LEASE)
-    until = again.run.now + timedelta(seconds=1)
-    fire = Fire(fence=fence, entry=replace(entry("nap", Kind.SLEEP), ready_at=until))
-    assert isinstance(journal.commit(fire), NotYet)
-    time.sleep(1.05)
+    for seconds in MOMENTS:
+        now = journal.look(id)
+        assert now is not None
+        until = now.now + timedelta(seconds=seconds)
+        nap = entry(f"nap-{seconds}", Kind.SLEEP)
+        fire = Fire(fence=fence, entry=replace(nap, ready_at=until))
+        soon = journal.commit(fire)
+        if isinstance(soon, NotYet):
+            break
+        assert isinstance(soon, Committed)
+        assert soon.now >= until  # it was due
+    else:
+        pytest.fail("the machine is too slow for any sleep")
+    time.sleep(seconds + 0.05)
     fired = journal.commit(fire)
     assert isinstance(fired, Committed)
     assert fired.now >= until

@@ -4,7 +4,6 @@ And how servers differ: isolation, time zones, what an INSERT returns.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -103,21 +102,24 @@ SHORT_LOCK_WAIT = {
 
 
 @contextmanager
-def row_locked(alias: str, fence: Fence, seconds: float) -> Iterator[None]:
-    """Another transaction holds the run's row for so long."""
-    locked = threading.Event()
+def row_locked(alias: str, fence: Fence) -> Iterator[threading.Event]:
+    """Another transaction holds the run's row until the event is set."""
+    locked, enough = threading.Event(), threading.Event()
 
     def hold(number: int) -> None:
         with transaction.atomic(using=alias):
             runs(alias).filter(pk=fence.id).update(nudges=3)
             locked.set()
-            time.sleep(seconds)
+            enough.wait(30)
 
     thread = threading.Thread(target=in_threads, args=(1, hold))
     thread.start()
     assert locked.wait(30)
-    yield
-    thread.join()
+    try:
+        yield enough
+    finally:
+        enough.set()
+        thread.join()
 
 
 def test_what_waits_too_long_for_a_lock_is_repeated_whole(server: str) -> None:
@@ -128,12 +130,14 @@ def test_what_waits_too_long_for_a_lock_is_repeated_whole(server: str) -> None:
 
     def work() -> None:
         attempts.append(1)
+        if len(attempts) > 1:  # the first one has waited for too long
+            enough.set()
         Effect.objects.using(server).create(step="effect")
 
     with connections[server].cursor() as cursor:
         cursor.execute(SHORT_LOCK_WAIT[connections[server].vendor])
     try:
-        with row_locked(server, fence, seconds=1.5):
+        with row_locked(server, fence) as enough:
             bench.journal.commit(atomic_of(fence, work))
     finally:
         connections[server].close()

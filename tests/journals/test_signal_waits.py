@@ -41,7 +41,7 @@ def test_signal_does_not_wait_for_an_event_that_is_not_committed(alias: str) -> 
         assert inserted.wait(10)
         signal = Signal(id=id, wait="event:paid")
         signalling = on_another_connection(alias, lambda: bench.journal.signal(signal))
-        signalling.join(3)
+        signalling.join(15)
         waits = signalling.is_alive()
     finally:
         commit.set()

@@ -45,6 +45,8 @@ class Broker:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # A connection beyond the usual five waits a second or more for its second attempt.
+    request_queue_size = 128
     block_on_close = False
     broker: Broker
 

@@ -157,7 +157,7 @@ def test_a_failure_is_remembered_for_half_a_minute(
 
 
 def test_a_slow_answer_is_given_up_at_the_deadline_for_all_who_wait(broker: Broker) -> None:
-    broker.answers = [Answer(body={"current": ONE, "next": TWO}, delay=1)]
+    broker.answers = [Answer(body={"current": ONE, "next": TWO}, delay=30)]
     keys = SigningKeys(lambda: KeyConfig(token="t", base_url=broker.url), deadline=0.2)
 
     async def several() -> list[object]:
@@ -166,7 +166,7 @@ def test_a_slow_answer_is_given_up_at_the_deadline_for_all_who_wait(broker: Brok
 
     started = time.monotonic()
     assert [type(found) for found in asyncio.run(several())] == [KeysUnavailable] * 3
-    assert time.monotonic() - started < 0.8
+    assert time.monotonic() - started < 10
     assert len(broker.requests) <= 2
 
 

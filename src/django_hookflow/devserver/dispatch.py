@@ -246,12 +246,12 @@ class Dispatcher:
             self._finish(message, State.FAILED, **details)
             return
         self._follow(message, outcome, None)
-        due = self._clock.now() + self._pause(message, outcome)
+        now = self._clock.now()
+        due = now + self._pause(message, outcome)
         message.phase = Phase.WAITING
         message.retried += 1
         if not message.cancel_requested:
-            self._store.log(message, State.RETRY, self._clock.now(),
-                            nextDeliveryTime=int(due * 1000))  # fmt: skip
+            self._store.log(message, State.RETRY, now, nextDeliveryTime=int(due * 1000))
         self.schedule(message, due)
         self._store.save(message)
 
