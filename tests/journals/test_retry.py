@@ -113,6 +113,8 @@ def test_a_child_in_whose_place_there_is_another_is_not_re_opened(bench: Bench) 
     before = bench.everything(child)
     assert bench.journal.retry(Retry(id=child)) == Replaced()
     assert bench.everything(child) == before
+    bench.alter(child, status=RunStatus.COMPLETED)
+    assert bench.journal.retry(Retry(id=child)) == NotFailed(status=RunStatus.COMPLETED)
 
 
 def test_its_time_begins_anew(bench: Bench) -> None:

@@ -270,6 +270,8 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
     run = draft.run(transition.id)
     if run is None or run.status is not RunStatus.FAILED:
         return NotFailed(status=None if run is None else run.status)
+    if run.parent is not None and _is_replaced(draft, run.id, run.parent):
+        return Replaced()
     uncaught = run.error.uncaught if run.error else ()
     mine = [
         step
@@ -278,8 +280,6 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
     ]
     if any(step.entry.kind is Kind.UNDO for step in mine):
         return Compensated()
-    if run.parent is not None and _is_replaced(draft, run.id, run.parent):
-        return Replaced()
     for step in mine:
         entry = step.entry
         failed = entry.key in uncaught and entry.is_failed

@@ -292,7 +292,8 @@ def _retry(
 ) -> Union[Retried, NotFailed, Compensated, Replaced]:
     now, run = tx.now(), runs(tx.alias).filter(pk=transition.id)
     if parent is not None and _is_replaced(tx, transition.id, parent):
-        return Replaced()
+        status = status_of(tx, transition.id)
+        return Replaced() if status is RunStatus.FAILED else NotFailed(status=status)
     undone = steps(tx.alias).filter(
         workflow_run=OuterRef("pk"),
         generation=OuterRef("generation"),
