@@ -114,7 +114,7 @@ class Project:
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         return done.stdout + done.stderr
@@ -333,7 +333,7 @@ def test_a_child_runs_as_if_started_alone_with_nothing_to_read(tmp_path: Path) -
     with held(code, tmp_path) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "__main__ ['--option'] ['']\n"
-        assert child.wait(10) == 0
+        assert child.wait(40) == 0
 
 
 @posix
@@ -353,7 +353,7 @@ time.sleep(60)
         assert child.stdout.readline() == "ready\n"
         child.stdin.close()
         assert child.stdout.readline() == "asked\n"
-        assert child.wait(10) == 3
+        assert child.wait(40) == 3
 
 
 @posix
@@ -371,7 +371,7 @@ time.sleep(60)
         assert child.stdout is not None
         own = int(child.stdout.readline())
         child.stdin.close()
-        assert child.wait(GRACE + 5) == -signal.SIGKILL
+        assert child.wait(GRACE + 30) == -signal.SIGKILL
     wait(lambda: not alive(own), 30, lambda: f"alive: {own}")
 
 
