@@ -55,7 +55,7 @@ def _ordered(tree: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-_read_ordered = json.JSONDecoder(parse_constant=_no_constant, object_hook=_ordered).decode
+_read_ordered = json.JSONDecoder(object_hook=_ordered).decode
 
 
 class JSONCodec:
