@@ -504,16 +504,35 @@ def test_texts_of_equal_values_are_the_same_in_whatever_order_their_keys_are(
 
 @pytest.mark.parametrize(
     ("value", "other"),
-    [([1, 2], [2, 1]), ({"a": 1}, {"a": "1"}), ({"a": 1}, {"a": 1.0}), ((1,), [1]), (1, True)],
-)
+    [
+        ([1, 2], [2, 1]), ({"a": 1}, {"a": "1"}), ({"a": 1}, {"a": 1.0}), ((1,), [1]), (1, True),
+        ({"v": [1, 2]}, {"v": [2, 1]}), ((1, 2), (2, 1)),
+    ],
+)  # fmt: skip
 def test_texts_of_other_values_are_not_the_same(value: Any, other: Any) -> None:
     assert not same_value(codec.encode(value), codec.encode(other))
+
+
+def test_pairs_of_a_stored_dict_come_in_any_order() -> None:
+    """One with the key of tags is stored as pairs, which have no order of their own."""
+    pairs = [("$", "a"), ("x", 2), ("b", [3])]
+    assert same_value(codec.encode(dict(pairs)), codec.encode(dict(reversed(pairs))))
 
 
 @pytest.mark.parametrize("text", ["x", "NaN", "[" * 100_000, ""])
 def test_texts_of_another_codec_are_the_same_if_they_are_equal(text: str) -> None:
     assert same_value(text, text)
-    assert not same_value(text, text + " ")
+    assert same_value(text, text + "x") is False
+
+
+@pytest.mark.parametrize("text", ['{"$":"dict"}', '{"$":"dict","v":5}'])
+def test_what_only_looks_like_pairs_is_compared_as_it_is(text: str) -> None:
+    assert same_value(text, text + " ")
+
+
+def test_pairs_that_have_no_order_are_another_codec_s() -> None:
+    text = '{"$":"dict","v":[[1,2],["a",2]]}'
+    assert same_value(text, text + " ") is False
 
 
 class TestDigest:

@@ -91,7 +91,9 @@ def test_a_wait_parks_and_keeps_its_row():
 
 def test_occurrences_are_numbered_in_order_of_request():
     replay = Replay([], seq=0)
-    assert [ask(replay, "x").key for _ in range(3)] == ["x#1", "x#2", "x#3"]
+    decisions = [ask(replay, "x") for _ in range(3)]
+    assert [decision.key for decision in decisions] == ["x#1", "x#2", "x#3"]
+    assert [decision.occurrence for decision in decisions] == [1, 2, 3]
 
 
 def test_what_no_workflow_asks_for_has_the_number_of_the_step_it_is_about():
@@ -118,7 +120,9 @@ def test_a_live_outcome_waits_for_the_one_before_it():
     replay.settle(entry("c", 3))
     assert replay.hand_over() is None
     replay.settle(entry("b", 2))
+    assert replay.handed == 1
     assert [replay.hand_over().key, replay.hand_over().key] == ["b#1", "c#1"]
+    assert replay.handed == 3
 
 
 def test_gaps_among_recorded_outcomes_are_fine():

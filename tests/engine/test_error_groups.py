@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
-from django_hookflow import RetryPolicy, TerminalError
-from django_hookflow.core.retry import GiveUp, TryAgain, judge
-from django_hookflow.exceptions import RetryAfter, StepFailed
+from django_hookflow import TerminalError
+from django_hookflow.exceptions import StepFailed
 
 if sys.version_info < (3, 11):
     pytest.skip("there are no exception groups before Python 3.11", allow_module_level=True)
 
 ExceptionGroup: Any = builtins.ExceptionGroup  # type: ignore[attr-defined]  # 3.10 is checked
-POLICY = RetryPolicy(jitter=False)
 
 
 class Declined(TerminalError):
@@ -30,24 +28,6 @@ async def fails(*errors):
     async with asyncio.TaskGroup() as group:
         for error in errors:
             group.create_task(one(error))
-
-
-def judged(policy, *errors):
-    return judge(policy, ExceptionGroup("two", [OSError(), *errors]), attempt=1, chance=1.0)
-
-
-def test_a_group_is_retried_only_for_what_each_member_would_be():
-    busy = RetryPolicy(retry_on=(OSError,), jitter=False)
-    assert judged(POLICY, ValueError()) == TryAgain(delay=1.0)
-    assert judged(POLICY, Declined()) == GiveUp()
-    assert judged(POLICY, ExceptionGroup("inner", [Declined()])) == GiveUp()
-    assert judged(POLICY, RetryAfter(7), RetryAfter(9)) == TryAgain(delay=9)
-    assert judged(busy, ConnectionError()) == TryAgain(delay=1.0)
-    assert judged(busy, ValueError()) == GiveUp()
-    groups = RetryPolicy(retry_on=(ExceptionGroup,), jitter=False)
-    assert judged(groups, ValueError()) == TryAgain(delay=1.0)
-    refusing = RetryPolicy(give_up_on=(KeyError,))
-    assert judged(refusing, KeyError()) == GiveUp()
 
 
 def test_a_step_s_group_of_one_is_told_as_that_one(world):

@@ -367,6 +367,8 @@ def test_a_holder_goes_on_holding_and_records_what_executes(bench: Bench) -> Non
     assert bench.journal.cancel(Cancel(id=id)) == Cancelled()
     run = bench.run(id)
     assert run == replace(before, status=RunStatus.CANCELLING, signals=1)
+    bench.alter(id, status=RunStatus.RUNNING, owed_at=bench.time)
+    assert bench.journal.cancel(Cancel(id=id)) == Cancelled(owed=True), "somebody owed one"
     answer = bench.record(fence, "b", undo="u")
     assert answer.status is RunStatus.CANCELLING
     for begins in (

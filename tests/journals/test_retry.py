@@ -19,8 +19,9 @@ from django_hookflow.core.transitions import (
     Replaced,
     Retried,
     Retry,
+    Suspend,
 )
-from tests.journals.bench import LEASE, Bench, outcome
+from tests.journals.bench import LEASE, Bench, outcome, sleep
 from tests.journals.test_children_and_undo import WAIT, family, finished
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -83,9 +84,47 @@ def failed_by_its_child(bench: Bench):
     parent, fence, child = family(bench)
     finished(bench, child, status=RunStatus.FAILED, result=None, error=error())
     bench.journal.commit(Collect(fence=fence, entry=WAIT))
+    bench.record(fence, "fine")
     finish = Finish(fence=fence, status=RunStatus.FAILED, error=error(uncaught=("c#1",)))
     bench.journal.finish(finish)
     return parent, child
+
+
+def test_a_child_s_failure_that_the_body_caught_stays(bench: Bench) -> None:
+    parent, _ = failed_by_its_child(bench)
+    bench.alter(parent, error=error(uncaught=()))
+    bench.journal.retry(Retry(id=parent))
+    claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
+    assert [(entry.key, entry.is_failed) for entry in claimed.entries] == [
+        ("c#1", True), ("fine#1", False),
+    ]  # fmt: skip
+
+
+def test_what_waits_for_a_time_goes_on_waiting(bench: Bench) -> None:
+    id, fence = bench.held()
+    nap = sleep("nap", bench.time + timedelta(hours=1))
+    bench.journal.suspend(Suspend(fence=fence, seen=0, due=timedelta(0), pending=(nap,)))
+    fence = replace(fence, epoch=bench.claim(id, wake=2).run.epoch)
+    bench.journal.finish(Finish(fence=fence, status=RunStatus.FAILED, error=error()))
+    bench.journal.retry(Retry(id=id))
+    claimed = bench.claim(id, wake=bench.run(id).wake_n)
+    assert [(entry.key, entry.is_outcome) for entry in claimed.entries] == [("nap#1", False)]
+
+
+def test_a_child_whose_parent_knows_no_step_of_it_is_re_opened(bench: Bench) -> None:
+    parent, child = failed_by_its_child(bench)
+    other, _ = bench.held()
+    bench.alter(child, parent=other)
+    assert bench.journal.retry(Retry(id=child)) == Retried()
+    assert bench.run(parent).status is RunStatus.FAILED
+
+
+def test_a_child_that_fails_again_is_re_opened_again(bench: Bench) -> None:
+    parent, child = failed_by_its_child(bench)
+    bench.journal.retry(Retry(id=child))
+    bench.journal.retry(Retry(id=parent))
+    finished(bench, child, status=RunStatus.FAILED, result=None, error=error())
+    assert bench.journal.retry(Retry(id=child)) == Retried()
 
 
 @pytest.mark.parametrize("ends", [False, True])
@@ -96,20 +135,20 @@ def test_a_child_that_was_re_opened_first_is_waited_for_again(bench: Bench, ends
         finished(bench, child)
     assert bench.journal.retry(Retry(id=parent)) == Retried()
     claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
-    [wait] = claimed.entries
+    wait = claimed.entries[-1]
     assert (wait.child, wait.series, wait.is_outcome) == (child, 1, False)
     if not ends:
         finished(bench, child)
     fence = Fence(id=parent, epoch=claimed.run.epoch, lease=LEASE)
     done = bench.journal.commit(Collect(fence=fence, entry=replace(WAIT, series=1))).entry
-    assert (done.status, done.value, done.seq) == (StepStatus.COMPLETED, '"r"', 2)
+    assert (done.status, done.value, done.seq) == (StepStatus.COMPLETED, '"r"', 3)
 
 
 def test_a_child_in_whose_place_there_is_another_is_not_re_opened(bench: Bench) -> None:
     parent, child = failed_by_its_child(bench)
     assert bench.journal.retry(Retry(id=parent)) == Retried()
     claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
-    assert (claimed.entries, claimed.series) == ((), {"c#1": 1})
+    assert ([entry.key for entry in claimed.entries], claimed.series) == (["fine#1"], {"c#1": 1})
     before = bench.everything(child)
     assert bench.journal.retry(Retry(id=child)) == Replaced()
     assert bench.everything(child) == before

@@ -51,7 +51,7 @@ _read = json.JSONDecoder(parse_constant=_no_constant).decode
 def _ordered(tree: dict[str, Any]) -> dict[str, Any]:
     """The same tree; the pairs that a dict with the key of tags is stored as, in one order."""
     if tree.get(TAG) == "dict" and isinstance(tree.get("v"), list):
-        tree["v"].sort(key=_write_sorted)
+        tree["v"].sort()
     return tree
 
 
@@ -112,7 +112,7 @@ def same_value(text: str, other: str) -> bool:
         return True
     try:
         return _write_sorted(_read_ordered(text)) == _write_sorted(_read_ordered(other))
-    except (ValueError, RecursionError):  # another codec's: its texts say what is equal
+    except (ValueError, TypeError, RecursionError):  # another codec's: its texts say what is equal
         return False
 
 

@@ -138,14 +138,18 @@ def commit(draft: Draft, transition: Commit, value: str = "") -> Union[Committed
     if written is None:
         return NotYet(now=draft.now)
     run = _passed(run, fence, draft.now, outcome=written.is_outcome)
-    found = there is None and written.child is not None
-    if found and isinstance(transition, Invoke) and written.child != transition.child.id:
+    if isinstance(transition, Invoke) and _was_there(transition, there, written):
         run = changed(run, signals=run.signals + 1)  # it may be over, and has told nobody
     if written.is_outcome:
         written = replace(written, seq=run.seq, finished_at=draft.now)
     draft.put_run(run)
     draft.put_step(run.id, run.generation, MemoryStep(entry=written, epoch=fence.epoch))
     return Committed(entry=written, now=draft.now, status=run.status, signals=run.signals)
+
+
+def _was_there(invoke: Invoke, row: Union[MemoryStep, None], written: Entry) -> bool:
+    """Whether the child had been started before, by a step of this key in an earlier series."""
+    return row is None and written.child not in (None, invoke.child.id)
 
 
 def _told(fence: Fence) -> dict[str, Any]:
