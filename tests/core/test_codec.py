@@ -525,6 +525,10 @@ def test_texts_of_another_codec_are_the_same_if_they_are_equal(text: str) -> Non
     assert same_value(text, text + "x") is False
 
 
+def test_what_is_no_number_equals_nothing() -> None:
+    assert same_value("[NaN]", "[NaN ]") is False
+
+
 @pytest.mark.parametrize("text", ['{"$":"dict"}', '{"$":"dict","v":5}'])
 def test_what_only_looks_like_pairs_is_compared_as_it_is(text: str) -> None:
     assert same_value(text, text + " ")
