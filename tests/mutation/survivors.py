@@ -68,7 +68,7 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "journals/memory_outside:ended: run.status in statuses and run.finished_at is not None and (run.finished_at < draft.now...: without operand 2",
         "journals/memory_outside:pause: run.started_at is None and run.due_at is not None and (run.due_at > draft.now): without operand 2",
         "journals/memory_outside:orphans: run.parent is None or run.status not in OPEN or run.status is RunStatus.CANCELLING: without operand 1",
-        "journals/memory_outside:retry: generation == run.generation and (not step.superseded): without operand 2",
+        "journals/memory_retries:retry: generation == run.generation and (not step.superseded): without operand 2",
     ),
     "No reason is falsy either way, and nobody sees it.": (
         "core/replay:Replay._difference: return '': returns None",
@@ -119,10 +119,10 @@ SURVIVORS: dict[str, tuple[str, ...]] = {
         "journals/memory_rows:Tables.remove: if id not in gone: without its condition",
     ),
     "Nobody's journal, that of no parent, has no rows.": (
-        "journals/memory_outside:retry: run.parent is not None and _is_replaced(draft, run.id, run.parent): without operand 1",
+        "journals/memory_retries:retry: run.parent is not None and _is_replaced(draft, run.id, run.parent): without operand 1",
     ),
     "Whoever ends a pending row writes its own epoch over it.": (
-        "journals/memory_outside:retry: 0: plus 1",
+        "journals/memory_retries:retry: 0: plus 1",
     ),
     "No transition reads a row that it has written itself.": (
         "journals/memory_rows:Draft.run: self.written.runs.get(id) or self._stored.runs.get(id): without operand 1",

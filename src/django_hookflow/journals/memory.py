@@ -15,7 +15,7 @@ from uuid import UUID
 from django_hookflow.core import transitions as t
 from django_hookflow.core.entries import Entry, RunStatus
 from django_hookflow.core.forking import UnknownStep
-from django_hookflow.journals import memory_forks, memory_holder, memory_outside
+from django_hookflow.journals import memory_forks, memory_holder, memory_outside, memory_retries
 from django_hookflow.journals.base import CrashPoint, no_crash
 from django_hookflow.journals.memory_rows import (
     OPEN,
@@ -187,7 +187,7 @@ class MemoryJournal:
     def retry(
         self, transition: t.Retry
     ) -> Union[t.Retried, t.NotFailed, t.Compensated, t.Replaced]:
-        return self._run("retry", memory_outside.retry, transition)
+        return self._run("retry", memory_retries.retry, transition)
 
     def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:
         return self._read(memory_outside.orphans, limit, of)

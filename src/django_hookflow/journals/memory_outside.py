@@ -14,10 +14,8 @@ from uuid import UUID
 from django_hookflow.core.codec import same_value
 from django_hookflow.core.entries import (
     ACTIVE,
-    CAME_TO_NOTHING,
     DONE_WITH_CHILDREN,
     PAUSABLE,
-    Entry,
     Kind,
     RunStatus,
 )
@@ -25,19 +23,14 @@ from django_hookflow.core.transitions import (
     STEP,
     Cancel,
     Cancelled,
-    Compensated,
     Conflict,
-    NotFailed,
     Over,
     Owed,
     Pause,
     Paused,
     Rearm,
-    Replaced,
     Resume,
     Resumed,
-    Retried,
-    Retry,
     SendEvent,
     Signal,
     Signalled,
@@ -46,13 +39,11 @@ from django_hookflow.core.transitions import (
     Unchanged,
     wait_for,
 )
-from django_hookflow.journals.collecting import waits_again
 from django_hookflow.journals.memory_rows import (
     OPEN,
     Draft,
     MemoryEvent,
     MemoryRun,
-    MemoryStep,
     changed,
 )
 
@@ -264,58 +255,6 @@ def orphans(draft: Draft, limit: int, of: Union[Sequence[UUID], None]) -> list[U
         if ended and (of is None or run.parent in of):
             found.append(run.id)
     return sorted(found)[:limit]
-
-
-def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensated, Replaced]:
-    run = draft.run(transition.id)
-    if run is None or run.status is not RunStatus.FAILED:
-        return NotFailed(status=None if run is None else run.status)
-    if run.parent is not None and _is_replaced(draft, run.id, run.parent):
-        return Replaced()
-    uncaught = run.error.uncaught if run.error else ()
-    mine = [
-        step
-        for (generation, _, _), step in draft.steps(run.id).items()
-        if generation == run.generation and not step.superseded
-    ]
-    if any(step.entry.kind is Kind.UNDO for step in mine):
-        return Compensated()
-    for step in mine:
-        entry = step.entry
-        failed = entry.key in uncaught and entry.is_failed
-        in_vain = not entry.is_outcome and _came_to_nothing(draft, entry)
-        if failed or entry.kind is Kind.ON_FAILURE or in_vain:
-            draft.put_step(run.id, run.generation, replace(step, superseded=True))
-        if failed and entry.child is not None and not _came_to_nothing(draft, entry):
-            again = MemoryStep(entry=waits_again(entry), epoch=0)
-            draft.put_step(run.id, run.generation, again)
-    draft.put_run(
-        changed(
-            run,
-            epoch=run.epoch + 1,
-            status=RunStatus.SUSPENDED,
-            signals=run.signals + 1,
-            deaths=0,
-            due_at=draft.now,
-            wake_n=run.wake_n + 1,
-            owed_at=draft.now,
-            error=None,
-            deadline=None if transition.timeout is None else draft.now + transition.timeout,
-            finished_at=None,
-        )
-    )
-    return Retried()
-
-
-def _came_to_nothing(draft: Draft, entry: Entry) -> bool:
-    child = None if entry.child is None else draft.run(entry.child)
-    return child is not None and child.status in CAME_TO_NOTHING
-
-
-def _is_replaced(draft: Draft, child: UUID, parent: UUID) -> bool:
-    """Whether its parent waited for it, and has another one in its place."""
-    theirs = [step for step in draft.steps(parent).values() if step.entry.child == child]
-    return bool(theirs) and all(step.superseded for step in theirs)
 
 
 # --- wake-ups

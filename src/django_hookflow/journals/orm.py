@@ -21,6 +21,7 @@ from django_hookflow.journals import (
     orm_outside,
     orm_pauses,
     orm_prune,
+    orm_retries,
     orm_starts,
     orm_wakes,
 )
@@ -149,7 +150,7 @@ class OrmJournal:
     def retry(
         self, transition: t.Retry
     ) -> Union[t.Retried, t.NotFailed, t.Compensated, t.Replaced]:
-        return orm_outside.retry(self._tx, transition)
+        return orm_retries.retry(self._tx, transition)
 
     def orphans(self, *, limit: int, of: Union[Sequence[UUID], None] = None) -> Sequence[UUID]:
         return orm_wakes.orphans(self._tx, limit, of)

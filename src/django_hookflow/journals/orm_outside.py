@@ -1,7 +1,7 @@
-"""What comes from outside of a run: signals, events, the end or the retry that somebody asks for.
+"""What comes from outside of a run: signals, events, the end that somebody asks for.
 
-Event, cancel and retry join a transaction of the caller, so they must not fail in it: an
-error of the database would break it on PostgreSQL. Conflicts are found by looking.
+Event, cancel and retry (``orm_retries``) join a transaction of the caller, so they must not fail
+in it: an error of the database would break it on PostgreSQL. Conflicts are found by looking.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from functools import partial
 from typing import Any, Union
 from uuid import UUID
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, When
+from django.db.models import Exists, F, OuterRef, Q, When
 
 from django_hookflow.core.entries import (
-    CAME_TO_NOTHING,
     TERMINAL,
-    Entry,
     Kind,
     RunStatus,
     StepStatus,
@@ -25,17 +23,11 @@ from django_hookflow.core.transitions import (
     STEP,
     Cancel,
     Cancelled,
-    Compensated,
-    NotFailed,
     Over,
-    Replaced,
-    Retried,
-    Retry,
     SendEvent,
     Signal,
     Signalled,
 )
-from django_hookflow.journals.collecting import waits_again
 from django_hookflow.journals.orm_rows import (
     OPEN,
     events,
@@ -43,15 +35,13 @@ from django_hookflow.journals.orm_rows import (
     moment,
     number,
     raw,
-    read_entries,
     runs,
     signal_columns,
     signal_parent,
-    step_row,
     steps,
 )
 from django_hookflow.journals.orm_transactions import RolledBack, Transactions
-from django_hookflow.models import Encoded, WorkflowEvent, WorkflowStep, read_error
+from django_hookflow.models import Encoded, WorkflowEvent
 from django_hookflow.querysets import waiting_for
 
 # --- SIGNAL
@@ -209,11 +199,11 @@ def cancel(tx: Transactions, transition: Cancel) -> Union[Cancelled, Over]:
         return Cancelled(owed=True) if status is RunStatus.CANCELLING else None
 
     # Before, because the first statement of a transaction takes the row lock; it never changes.
-    body = partial(_cancel, tx, transition, _parent_of(tx, transition.id))
+    body = partial(_cancel, tx, transition, parent_of(tx, transition.id))
     return tx.run("cancel", body, durable=False, landed=landed)
 
 
-def _parent_of(tx: Transactions, id: UUID) -> tuple[Union[UUID, None], str]:
+def parent_of(tx: Transactions, id: UUID) -> tuple[Union[UUID, None], str]:
     columns = runs(tx.alias).filter(pk=id).values_list("parent_id", "parent_step")
     row = columns.first() if tx.in_transaction() else tx.read(columns.first)
     return row or (None, "")
@@ -272,81 +262,3 @@ def _wind_up(tx: Transactions, id: UUID) -> Union[Cancelled, None]:
         due_at=moment(When(leased, then=F("lease_until")), default=now),
     )
     return Cancelled(owed=_owes(tx, id))
-
-
-# --- RETRY
-
-
-def retry(tx: Transactions, transition: Retry) -> Union[Retried, NotFailed, Compensated, Replaced]:
-    def landed() -> Union[Retried, None]:
-        # Nothing else re-opens a failed run.
-        return None if status_of(tx, transition.id) is RunStatus.FAILED else Retried()
-
-    parent, _ = _parent_of(tx, transition.id)
-    body = partial(_retry, tx, transition, parent)
-    return tx.run("retry", body, durable=False, landed=landed)
-
-
-def _retry(
-    tx: Transactions, transition: Retry, parent: Union[UUID, None]
-) -> Union[Retried, NotFailed, Compensated, Replaced]:
-    now, run = tx.now(), runs(tx.alias).filter(pk=transition.id)
-    if parent is not None and _is_replaced(tx, transition.id, parent):
-        status = status_of(tx, transition.id)
-        return Replaced() if status is RunStatus.FAILED else NotFailed(status=status)
-    undone = steps(tx.alias).filter(
-        workflow_run=OuterRef("pk"),
-        generation=OuterRef("generation"),
-        kind=Kind.UNDO.value,
-        superseded=False,
-    )
-    reopened: dict[str, Any] = {
-        "epoch": F("epoch") + 1,
-        "status": RunStatus.SUSPENDED.value,
-        # A child may have ended meanwhile, and told a run that was over.
-        "signals": F("signals") + 1,
-        "deaths": 0,
-        "due_at": now,
-        "wake_n": F("wake_n") + 1,
-        "owed_at": now,
-        "deadline": None if transition.timeout is None else now + transition.timeout,
-        "finished_at": None,
-    }
-    if not run.filter(~Exists(undone), status=RunStatus.FAILED.value).update(**reopened):
-        status = status_of(tx, transition.id)
-        return Compensated() if status is RunStatus.FAILED else NotFailed(status=status)
-    # The error says what to repeat, so it goes in a statement of its own.
-    generation, error = run.annotate(text=raw("error")).values_list("generation", "text").get()
-    uncaught = read_error(error).uncaught if error else ()
-    repeated = Q(status=StepStatus.FAILED.value, key__in=uncaught) | Q(kind=Kind.ON_FAILURE.value)
-    nothing = runs(tx.alias).filter(parent=transition.id, status__in=CAME_TO_NOTHING)
-    repeated |= Q(
-        kind=Kind.CHILD.value, status=StepStatus.PENDING.value, child__in=nothing.values("pk")
-    )
-    mine = steps(tx.alias).filter(workflow_run=transition.id, generation=generation)
-    again = _wait_again(tx, transition.id, mine.filter(superseded=False, key__in=uncaught))
-    mine.filter(repeated).update(superseded=True)
-    rows = [step_row(entry, run=transition.id, generation=generation, epoch=0) for entry in again]
-    WorkflowStep._base_manager.using(tx.alias).bulk_create(rows)
-    run.update(error=None)
-    return Retried()
-
-
-def _is_replaced(tx: Transactions, child: UUID, parent: UUID) -> bool:
-    """Whether its parent waited for it, and has another one in its place.
-
-    The parent is locked before the child, as everywhere, so that it is not retried meanwhile.
-    """
-    runs(tx.alias).filter(pk=parent).update(deaths=F("deaths"))
-    theirs = steps(tx.alias).filter(workflow_run=parent, child=child)
-    superseded = set(theirs.values_list("superseded", flat=True))
-    return superseded == {True}
-
-
-def _wait_again(tx: Transactions, parent: UUID, uncaught: QuerySet[WorkflowStep]) -> list[Entry]:
-    """New rows for the children among ``uncaught`` that are going on, or have come to an end."""
-    going = runs(tx.alias).filter(parent=parent).exclude(status__in=CAME_TO_NOTHING)
-    failed = uncaught.filter(
-        kind=Kind.CHILD.value, status=StepStatus.FAILED.value, child__in=going.values("pk")
-    )
-    return [waits_again(entry) for entry in read_entries(failed)]
