@@ -144,30 +144,41 @@ class RunControls:
         return False
 
     def retry(self, run: UUID) -> None:
-        """Re-open a failed run and wake it, once the caller's transaction has committed."""
-        self._reopen(run)
+        """Re-open a failed run and wake it, once the caller's transaction has committed.
+
+        So are the children that failed it, and theirs: each goes on from where it stopped.
+        """
+        reopened = self._reopen(run)
         publish = self._runtime.wakes.publish
-        self._runtime.journal.on_commit(lambda: publish(run))
+        self._runtime.journal.on_commit(lambda: publish(*reopened))
 
     async def aretry(self, run: UUID) -> None:
         """:meth:`retry` for async code."""
         wakes, journal = self._runtime.wakes, self._runtime.journal
 
-        def reopen() -> bool:
-            self._reopen(run)
-            return committed_or_defer(journal, lambda: wakes.publish(run))
+        def reopen() -> tuple[list[UUID], bool]:
+            reopened = self._reopen(run)
+            return reopened, committed_or_defer(journal, lambda: wakes.publish(*reopened))
 
-        if await sync_to_async(reopen)():
-            await wakes.apublish(run)
+        reopened, committed = await sync_to_async(reopen)()
+        if committed:
+            await wakes.apublish(*reopened)
 
-    def _reopen(self, run: UUID) -> bool:
-        """What failed it first: a child of it goes on from where it stopped, as the run does."""
+    def _reopen(self, run: UUID, *, awaited: bool = False) -> list[UUID]:
+        """What owes a wake-up then: the run, and before it what failed it, re-opened first.
+
+        ``awaited``: its parent is known to wait for it, or to have failed by it.
+        """
         refuse_in_body("retrying a run", 'ctx.step.run("...", run.retry)')
         journal = self._runtime.journal
-        for child in _failed_by(journal, run):
+        reopened: list[UUID] = []
+        children = _failed_by(journal, run, awaited=awaited)
+        for child in children:
             with suppress(RunFinished, RunNotFinished, RunCompensated):  # it starts another one
-                self.retry(child)
-        answer = journal.retry(Retry(id=run, timeout=forking.timeout_of(journal, run)))
+                reopened += self._reopen(child, awaited=True)
+        timeout = forking.timeout_of(journal, run)
+        going_on = tuple(child for child in children if child in reopened)
+        answer = journal.retry(Retry(id=run, timeout=timeout, going_on=going_on))
         if isinstance(answer, Compensated):
             raise RunCompensated(
                 f"run {run} failed and what it did was undone, so it cannot go on from there; "
@@ -179,7 +190,7 @@ class RunControls:
                 "in its place"
             )
         if not isinstance(answer, NotFailed):
-            return True
+            return [*reopened, run]
         if answer.status is None:
             raise _unknown(run)
         error = RunFinished if answer.status in TERMINAL else RunNotFinished
@@ -281,17 +292,29 @@ class RunControls:
 
     def many(self, verb: str, runs: Any, **how: Any) -> int:
         """Cancel, pause, resume or retry each; how many it could be done to."""
+        children: list[UUID] = []
+        reopened: set[UUID] = set()
+
+        def reopen(run: UUID) -> bool:
+            if run not in reopened:
+                found = self._reopen(run)[:-1]
+                children.extend(found)
+                reopened.update(found)
+            return True
+
         decide: dict[str, Callable[[UUID], bool]] = {
             "cancel": partial(self._cancel, **how),
             "pause": self._pause,
             "resume": self._unpause,
-            "retry": self._reopen,
+            "retry": reopen,
         }
         wakes, journal = self._runtime.wakes, self._runtime.journal
         count = 0
         for page in pages(runs):
+            children.clear()
             done = [run for run in page if _unless_moved_on(decide[verb], run)]
             count += len(done)
+            done += [child for child in children if child not in done]
             if done and verb in WAKING:
                 cancelled = partial(wakes.cancelled, **how)
                 tell = cancelled if verb == "cancel" else wakes.publish
@@ -319,10 +342,12 @@ class RunControls:
             )
 
 
-def _failed_by(journal: Journal, run: UUID) -> list[UUID]:
+def _failed_by(journal: Journal, run: UUID, *, awaited: bool) -> list[UUID]:
     """The failed children that a retry of this failed run would go on with."""
     view = journal.look(run)
-    if view is None or view.status is not RunStatus.FAILED or _is_replaced(journal, view):
+    if view is None or view.status is not RunStatus.FAILED:
+        return []
+    if not awaited and _is_replaced(journal, view):
         return []
     entries = journal.entries(run) or ()
     if any(entry.kind is Kind.UNDO for entry in entries):

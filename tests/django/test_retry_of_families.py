@@ -6,6 +6,7 @@ import pytest
 
 from django_hookflow import RetryPolicy, workflow
 from django_hookflow.exceptions import RunFinished
+from django_hookflow.journals.orm import OrmJournal
 from django_hookflow.models import WorkflowRun
 from django_hookflow.testing import Hookflow
 
@@ -114,7 +115,7 @@ def test_of_many_children_each_goes_on(hookflow, alias, call):
 @pytest.mark.parametrize("order_by", ["created_at", "-created_at"])
 def test_all_that_failed_are_retried_at_once(hookflow, alias, order_by):
     failed(hookflow, alias, customer)
-    assert runs(alias).filter(status="failed").order_by(order_by).retry() >= 1
+    assert runs(alias).filter(status="failed").order_by(order_by).retry() == 3
     assert all_completed(hookflow, alias)
     assert ran == ["charge a", "ship a"]
 
@@ -139,3 +140,29 @@ def test_in_the_place_of_a_child_that_was_undone_there_is_another(hookflow, alia
     first = run.children.using(alias).get(status="failed")
     with pytest.raises(RunFinished, match="another run in its place"):
         call(first, "retry")
+
+
+def test_a_child_that_fails_again_at_once_is_still_the_one_that_is_waited_for(
+    hookflow, alias, monkeypatch
+):
+    """Its wake-up may be delivered before its parent's row is written."""
+    run = failed(hookflow, alias, order)
+    closed.append(True)
+    retry = OrmJournal.retry
+
+    def delivered_between(self, transition):
+        if transition.id == run.pk:
+            hookflow.drain()
+        return retry(self, transition)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OrmJournal, "retry", delivered_between)
+        run.retry()
+    hookflow.drain()
+    run = row(run.run_id, alias)
+    assert (run.status, run.error["message"].endswith("closed")) == ("failed", True)
+    closed.clear()
+    run.retry()
+    assert all_completed(hookflow, alias)
+    assert ran == ["charge a", "ship a"]
+    assert run.children.using(alias).count() == 1

@@ -515,8 +515,9 @@ class Retry:
     """Re-open a failed run: what the body had not caught is superseded, and so are waits for
     children that came to nothing since; all else stays.
 
-    A child that failed it and has been re-opened since is waited for again. One in whose place
-    its parent, retried, has another is not re-opened itself: :class:`Replaced`.
+    A child that failed it and has been re-opened since is waited for again, and so is one of
+    ``going_on``, which was re-opened for this and may have failed again by now. One in whose
+    place its parent, retried, has another is not re-opened itself: :class:`Replaced`.
 
     ``timeout`` is the time that it has from now on, ``None`` without an end: what it had is over,
     or nearly so.
@@ -524,6 +525,7 @@ class Retry:
 
     id: UUID
     timeout: timedelta | None = None
+    going_on: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

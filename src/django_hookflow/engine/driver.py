@@ -22,8 +22,6 @@ from django_hookflow.core.grouping import first_of
 from django_hookflow.core.ports import ValueCodec
 from django_hookflow.core.retry import RetryPolicy
 from django_hookflow.core.transitions import (
-    Cancel,
-    Cancelled,
     Claim,
     Claimed,
     Fail,
@@ -58,7 +56,7 @@ from django_hookflow.engine.leases import Lease, LeaseKeeper
 from django_hookflow.engine.live_state import LiveState
 from django_hookflow.engine.loop import FOREIGN_AWAIT as ADVICE
 from django_hookflow.engine.outcomes import run_error
-from django_hookflow.engine.publishing import apublish_owed, batches
+from django_hookflow.engine.publishing import apublish_owed, batches, cancel_orphans
 from django_hookflow.engine.scheduler import Scheduler
 from django_hookflow.engine.steps import Steps
 from django_hookflow.engine.suspending import StopSign, block_delay
@@ -384,12 +382,8 @@ class _Delivery:
         """Those that are at work while their run is undone: it cannot be retried any more, so
         nobody would collect, or undo, what they still come to.
         """
-        journal, owing = self.driver.journal, []
-        for entry in entries:
-            if entry.child is not None and not entry.is_outcome:
-                answer = await self.hops.own(journal.cancel, Cancel(id=entry.child))
-                if isinstance(answer, Cancelled) and answer.owed:
-                    owing.append(entry.child)
+        children = [each.child for each in entries if each.child and not each.is_outcome]
+        owing = await self.hops.own(cancel_orphans, self.driver.journal, children)
         if owing:
             await self._wake(owing)
 

@@ -31,6 +31,8 @@ class Endings:
         self._outstanding = outstanding
         self._standing = standing
         self._wake = wake
+        #: Whether the row had an outcome, at the last look, that has not come here yet.
+        self.untold = False
 
     async def start_children(self) -> bool:
         """Start the runs that were invoked, and wake them together.
@@ -70,6 +72,7 @@ class Endings:
         Of that one alone: it may be what the body gives up another for, whose event is then for
         whoever asks next.
         """
+        self.untold = False
         until = self._executor.stopwatch.until
         waits = [
             wait
@@ -81,6 +84,8 @@ class Endings:
                 break
             if await self._end(wait):
                 return True
+            if self.untold:
+                break
         return False
 
     def _may_have_come(self, wait: Wait) -> bool:
@@ -98,8 +103,9 @@ class Endings:
         if isinstance(answer, Committed):
             self._settle(wait, answer)
             return True
-        if answer is not None and not answer.moved:  # else that outcome is on its way here
-            wait.looked = seen
+        if answer is not None:
+            self.untold = answer.moved
+            wait.looked = wait.looked if answer.moved else seen
         return False
 
     def _settle(self, wait: Wait, committed: Committed) -> None:

@@ -27,6 +27,7 @@ from django_hookflow.core.entries import Entry, Kind, StepStatus
 from django_hookflow.core.replay import Replay
 from django_hookflow.core.transitions import (
     Claimed,
+    Fenced,
     SignalsMoved,
     StaysPaused,
     Stopped,
@@ -255,10 +256,11 @@ class Scheduler:
                 return
             self._start_ready()
         if self._units.running or self._units.ends:
-            if mismatch is None and not standing.told and await self._endings.end_one():
+            if mismatch is None and not standing.told and await self._end_one():
                 return
             # A holder that lost the run fires nothing more: its timers are not to be waited for.
-            held_up = standing.broken is not None or standing.told
+            # Nor is one whose turn comes after an outcome that a unit is about to bring.
+            held_up = standing.broken is not None or standing.told or self._endings.untold
             await self._pause(None if held_up else self._next_timer())
         elif standing.broken is not None:
             raise standing.broken
@@ -269,13 +271,19 @@ class Scheduler:
         else:
             await self._idle()
 
+    async def _end_one(self) -> bool:
+        ended = await self._endings.end_one()
+        if self._endings.untold and not (self._units.running or self._units.ends):
+            self.standing.breaks(Fenced("an outcome is recorded that nobody here has brought"))
+        return ended
+
     async def _idle(self) -> None:
         """Nothing is executing: look into the mailbox, await a close timer, or suspend."""
         if self._endings.has_mail():
-            await self._endings.end_one()
+            await self._end_one()
             return
         if self._in_place_timer() is not None:
-            ended = await self._endings.end_one()
+            ended = await self._end_one()
             if not ended and self.standing.broken is None and not self.standing.told:
                 await self._pause(self._in_place_timer())
             return

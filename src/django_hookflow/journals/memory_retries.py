@@ -29,10 +29,10 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
     for step in mine:
         entry = step.entry
         failed = entry.key in uncaught and entry.is_failed
-        in_vain = not entry.is_outcome and _came_to_nothing(draft, entry)
+        in_vain = not entry.is_outcome and _came_to_nothing(draft, transition, entry)
         if failed or entry.kind is Kind.ON_FAILURE or in_vain:
             draft.put_step(run.id, run.generation, replace(step, superseded=True))
-        if failed and entry.child is not None and not _came_to_nothing(draft, entry):
+        if failed and entry.child is not None and not _came_to_nothing(draft, transition, entry):
             again = MemoryStep(entry=waits_again(entry), epoch=0)
             draft.put_step(run.id, run.generation, again)
     draft.put_run(
@@ -53,8 +53,10 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
     return Retried()
 
 
-def _came_to_nothing(draft: Draft, entry: Entry) -> bool:
-    child = None if entry.child is None else draft.run(entry.child)
+def _came_to_nothing(draft: Draft, transition: Retry, entry: Entry) -> bool:
+    if entry.child is None or entry.child in transition.going_on:
+        return False
+    child = draft.run(entry.child)
     return child is not None and child.status in CAME_TO_NOTHING
 
 

@@ -50,11 +50,12 @@ def _retry(
     uncaught = read_error(error).uncaught if error else ()
     repeated = Q(status=StepStatus.FAILED.value, key__in=uncaught) | Q(kind=Kind.ON_FAILURE.value)
     nothing = runs(tx.alias).filter(parent=transition.id, status__in=CAME_TO_NOTHING)
+    nothing = nothing.exclude(pk__in=transition.going_on)
     repeated |= Q(
         kind=Kind.CHILD.value, status=StepStatus.PENDING.value, child__in=nothing.values("pk")
     )
     mine = steps(tx.alias).filter(workflow_run=transition.id, generation=generation)
-    again = _wait_again(tx, transition.id, mine.filter(superseded=False, key__in=uncaught))
+    again = _wait_again(tx, transition, mine.filter(superseded=False, key__in=uncaught))
     mine.filter(repeated).update(superseded=True)
     rows = [step_row(entry, run=transition.id, generation=generation, epoch=0) for entry in again]
     WorkflowStep._base_manager.using(tx.alias).bulk_create(rows)
@@ -89,9 +90,12 @@ def _is_replaced(tx: Transactions, child: UUID, parent: UUID) -> bool:
     return superseded == {True}
 
 
-def _wait_again(tx: Transactions, parent: UUID, uncaught: QuerySet[WorkflowStep]) -> list[Entry]:
+def _wait_again(
+    tx: Transactions, transition: Retry, uncaught: QuerySet[WorkflowStep]
+) -> list[Entry]:
     """New rows for the children among ``uncaught`` that are going on, or have come to an end."""
-    going = runs(tx.alias).filter(parent=parent).exclude(status__in=CAME_TO_NOTHING)
+    well = ~Q(status__in=CAME_TO_NOTHING) | Q(pk__in=transition.going_on)
+    going = runs(tx.alias).filter(well, parent=transition.id)
     failed = uncaught.filter(
         kind=Kind.CHILD.value, status=StepStatus.FAILED.value, child__in=going.values("pk")
     )

@@ -220,20 +220,22 @@ class Transactions:
 def _attempted(once: Callable[[], R], landed: Union[Callable[[], Union[R, None]], None]) -> R:
     """Make one attempt; ``landed`` is given when an earlier one may have committed.
 
-    It is asked again when the attempt found nothing to do or its fence gone: a COMMIT that
-    was on its way when its connection broke may have come through after the first look.
+    It is asked again when the attempt found nothing to do, not the moment for it, or its fence
+    gone: a COMMIT that was on its way when its connection broke may have come through after the
+    first look.
     """
     if landed is not None and (found := landed()) is not None:
         return found
+    vain = False
     try:
         answer = once()
     except RolledBack as instead:
-        answer = instead.answer
+        answer, vain = instead.answer, True
     except Fenced:
         if landed is None or (found := landed()) is None:
             raise
         return found
-    if not answer and landed is not None and (found := landed()) is not None:
+    if (vain or not answer) and landed is not None and (found := landed()) is not None:
         return found
     return answer
 
