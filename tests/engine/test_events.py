@@ -1,10 +1,12 @@
 """Events: stored when early, first in first out, one consumer, the timeout decided once."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from django_hookflow.core.transitions import Receive
 from django_hookflow.exceptions import EventTimeout
 
 
@@ -224,6 +226,30 @@ def test_a_step_that_ends_while_the_mailbox_is_looked_into_leaves_the_event_ther
 
     results = [asyncio.run(race(number * 0.0001)) for number in range(40)]
     assert all(result in (["event", 7], ["step", 7]) for result in results), results
+
+
+@pytest.mark.usual_mode
+def test_an_outcome_that_nobody_brings_ends_the_delivery(world, monkeypatch):
+    """The row's count says that there is one; to look again at once would be for ever."""
+    asked = []
+    commit = type(world.journal).commit
+
+    def always_behind(journal, transition):
+        if isinstance(transition, Receive):
+            asked.append(1)
+            transition = replace(transition, after=7)
+        return commit(journal, transition)
+
+    async def scenario():
+        run = world.trigger(waits)
+        world.send_event(run, "paid", 1)
+        answer = await asyncio.wait_for(world.deliver(run, 1), 30)
+        return run, answer
+
+    monkeypatch.setattr(type(world.journal), "commit", always_behind)
+    run, answer = asyncio.run(scenario())
+    assert (answer.status, answer.note, len(asked)) == (200, "fenced", 1)
+    assert world.row(run).status == "running", "the lease runs out, and another one looks"
 
 
 def test_an_event_while_another_branch_executes_is_received_in_that_delivery(world):

@@ -34,6 +34,7 @@ from django_hookflow.exceptions import WorkflowDefinitionError
 from django_hookflow.journals import orm_transactions
 from django_hookflow.journals.orm import OrmJournal
 from django_hookflow.journals.orm_rows import runs
+from django_hookflow.journals.orm_transactions import RolledBack, _attempted
 from tests.app.models import Effect
 from tests.journals.bench import LEASE, SECOND, OrmBench, entry, outcome
 from tests.journals.servers import end_connection
@@ -403,6 +404,22 @@ def test_other_transitions_with_an_unknown_commit(
     assert (claimed.run.epoch, orm.run(id).epoch, orm.run(id).deaths) == (1, 1, 0)
     id = orm.start()
     assert unknown(lambda: journal.cancel(Cancel(id=id))) == Cancelled()
+
+
+@pytest.mark.parametrize("ends", [RolledBack("not yet"), Fenced(), None])
+def test_a_commit_that_comes_through_after_the_first_look_is_found_by_the_second(
+    ends: BaseException | None,
+) -> None:
+    looks = [None, "written"]
+
+    def once() -> Any:
+        if ends is not None:
+            raise ends
+
+    assert _attempted(once, lambda: looks.pop(0)) == "written"
+    if isinstance(ends, RolledBack):
+        assert _attempted(once, None) == "not yet"
+        assert _attempted(once, lambda: None) == "not yet"
 
 
 # --- a test's transaction

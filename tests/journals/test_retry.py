@@ -144,6 +144,45 @@ def test_a_child_that_was_re_opened_first_is_waited_for_again(bench: Bench, ends
     assert (done.status, done.value, done.seq) == (StepStatus.COMPLETED, '"r"', 3)
 
 
+def test_a_child_that_was_re_opened_for_this_is_waited_for_though_it_failed_again(
+    bench: Bench,
+) -> None:
+    parent, child = failed_by_its_child(bench)
+    bench.journal.retry(Retry(id=child))
+    finished(bench, child, status=RunStatus.FAILED, result=None, error=error())
+    assert bench.journal.retry(Retry(id=parent, going_on=(child,))) == Retried()
+    claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
+    assert [(entry.key, entry.child) for entry in claimed.entries if not entry.is_outcome] == [
+        ("c#1", child)
+    ]
+    fence = Fence(id=parent, epoch=claimed.run.epoch, lease=LEASE)
+    done = bench.journal.commit(Collect(fence=fence, entry=replace(WAIT, series=1))).entry
+    assert (done.status, done.child) == (StepStatus.FAILED, child)
+
+
+def test_so_is_one_that_was_at_work_when_its_parent_failed(bench: Bench) -> None:
+    parent, fence, child = family(bench)
+    bench.journal.finish(Finish(fence=fence, status=RunStatus.FAILED, error=error()))
+    finished(bench, child, status=RunStatus.FAILED, result=None, error=error())
+    bench.journal.retry(Retry(id=parent, going_on=(child,)))
+    claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
+    assert [(entry.child, entry.series) for entry in claimed.entries] == [(child, 0)]
+
+
+def test_in_the_place_of_a_child_that_was_pruned_there_is_another(bench: Bench) -> None:
+    parent, fence, child = family(bench)
+    finished(bench, child, status=RunStatus.FAILED, result=None, error=error())
+    bench.journal.commit(Collect(fence=fence, entry=WAIT))
+    bench.pass_time(seconds=9)
+    finish = Finish(fence=fence, status=RunStatus.FAILED, error=error(uncaught=("c#1",)))
+    bench.journal.finish(finish)
+    bench.journal.prune(older_than=timedelta(seconds=5), statuses=(RunStatus.FAILED,), limit=9)
+    assert bench.journal.look(child) is None
+    bench.journal.retry(Retry(id=parent))
+    claimed = bench.claim(parent, wake=bench.run(parent).wake_n)
+    assert (claimed.entries, claimed.series) == ((), {"c#1": 1})
+
+
 def test_a_child_in_whose_place_there_is_another_is_not_re_opened(bench: Bench) -> None:
     parent, child = failed_by_its_child(bench)
     assert bench.journal.retry(Retry(id=parent)) == Retried()

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Union
 from uuid import UUID
 
-from django_hookflow.core.entries import CAME_TO_NOTHING, Entry, Kind, RunStatus
+from django_hookflow.core.entries import CAME_TO_NOTHING, Kind, RunStatus
 from django_hookflow.core.transitions import Compensated, NotFailed, Replaced, Retried, Retry
 from django_hookflow.journals.collecting import waits_again
-from django_hookflow.journals.memory_rows import Draft, MemoryStep, changed
+from django_hookflow.journals.memory_rows import Draft, MemoryRun, MemoryStep, changed
 
 
 def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensated, Replaced]:
@@ -29,10 +29,12 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
     for step in mine:
         entry = step.entry
         failed = entry.key in uncaught and entry.is_failed
-        in_vain = not entry.is_outcome and _came_to_nothing(draft, transition, entry)
+        child = None if entry.child is None else draft.run(entry.child)
+        well = child is not None and _goes_on(child, transition)
+        in_vain = not entry.is_outcome and child is not None and not well
         if failed or entry.kind is Kind.ON_FAILURE or in_vain:
             draft.put_step(run.id, run.generation, replace(step, superseded=True))
-        if failed and entry.child is not None and not _came_to_nothing(draft, transition, entry):
+        if failed and well:
             again = MemoryStep(entry=waits_again(entry), epoch=0)
             draft.put_step(run.id, run.generation, again)
     draft.put_run(
@@ -53,11 +55,9 @@ def retry(draft: Draft, transition: Retry) -> Union[Retried, NotFailed, Compensa
     return Retried()
 
 
-def _came_to_nothing(draft: Draft, transition: Retry, entry: Entry) -> bool:
-    if entry.child is None or entry.child in transition.going_on:
-        return False
-    child = draft.run(entry.child)
-    return child is not None and child.status in CAME_TO_NOTHING
+def _goes_on(child: MemoryRun, transition: Retry) -> bool:
+    """Whether it may be waited for, again or still."""
+    return child.status not in CAME_TO_NOTHING or child.id in transition.going_on
 
 
 def _is_replaced(draft: Draft, child: UUID, parent: UUID) -> bool:
