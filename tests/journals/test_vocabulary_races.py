@@ -56,7 +56,7 @@ def races(alias: str) -> range:
 
 def late(seed: int) -> None:
     """A head start for neither, and now and then for one of them."""
-    time.sleep(random.Random(seed).choice((0, 0, 0.001, 0.003)))
+    time.sleep(random.Random(seed).choice((0, 0, 0.001, 0.003, 0.03)))
 
 
 def held(journal: OrmJournal) -> tuple[uuid.UUID, Fence]:
