@@ -109,7 +109,8 @@ class Monkey:
     def _host(self, event: Event) -> None:
         if not self._victim(event):
             return
-        victims = {pid: self._tell("fault", "host", pid) for pid in self._scene.workers()}
+        # Those too that have just come up, and may be at work, or are stopped.
+        victims = {pid: self._tell("fault", "host", pid) for pid in self._scene.server.workers()}
         self._scene.server.kill()
         for pid, number in victims.items():
             gone(pid)
