@@ -405,6 +405,16 @@ def test_a_run_within_its_timeout_is_left_alone(world):
     assert world.run(body, timeout=timedelta(hours=1)).result == "well"
 
 
+async def blocked_until_mended(world, body, monkeypatch):
+    """The run, once what the body broke is back, and why it was blocked before."""
+    run = world.trigger(body)
+    await world.deliver_next()
+    blocked = world.row(run).blocked
+    monkeypatch.undo()
+    await world.rest(skip=60)
+    return run, blocked
+
+
 @pytest.mark.usual_mode
 def test_a_compensation_that_is_gone_blocks_until_it_is_back(world, monkeypatch):
     async def body(ctx):
@@ -412,15 +422,7 @@ def test_a_compensation_that_is_gone_blocks_until_it_is_back(world, monkeypatch)
         monkeypatch.delitem(globals(), "undo")
         raise ValueError("no")
 
-    async def scenario():
-        run = world.trigger(body)
-        await world.deliver_next()
-        blocked = world.row(run).blocked
-        monkeypatch.undo()
-        await world.rest(skip=60)
-        return run, blocked
-
-    run, blocked = asyncio.run(scenario())
+    run, blocked = asyncio.run(blocked_until_mended(world, body, monkeypatch))
     assert "tests.engine.test_compensation.undo, which is not to be found" in blocked
     assert world.row(run).status == "failed"
     assert done == ["a", "undo a a-1"]
@@ -564,15 +566,7 @@ def test_what_cannot_be_read_for_a_compensation_blocks_until_it_can(world, monke
         monkeypatch.delitem(refund.__annotations__, "card")
         raise ValueError("no")
 
-    async def scenario():
-        run = world.trigger(body)
-        await world.deliver_next()
-        blocked = world.row(run).blocked
-        monkeypatch.undo()
-        await world.rest(skip=60)
-        return run, blocked
-
-    run, blocked = asyncio.run(scenario())
+    run, blocked = asyncio.run(blocked_until_mended(world, body, monkeypatch))
     assert blocked.startswith(
         "the compensation of step 'pay#1' is tests.engine.test_compensation.refund, which cannot "
         "be given what the step returned: "
